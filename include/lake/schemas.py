@@ -1,0 +1,267 @@
+"""The tables of the lake: one schema per table, the natural key of each row, and how the table is partitioned.
+
+Column grammar: units in names (``_bytes``, ``_seconds``, ``_pct``), ``_at`` is a UTC time in microseconds, ``_json``
+holds canonical JSON text, plain adjectives are booleans. ``shard`` is the first hexadecimal digit of ``record_id``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+TIME = pa.timestamp("us", tz="UTC")
+TEXT = pa.string()
+LONG = pa.int64()
+REAL = pa.float64()
+BOOL = pa.bool_()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its columns, and the columns that make a row unique (newest wins by ``version``)."""
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    version: str | None = None  # among rows with the same key, the greatest value is current
+    partition_by: tuple[str, ...] = ("project",)
+
+
+def _table(
+    name: str,
+    columns: dict[str, pa.DataType],
+    key: tuple[str, ...],
+    *,
+    version: str | None = None,
+    sharded: bool = False,
+) -> Table:
+    head = {"project": TEXT, **({"shard": TEXT, "record_id": TEXT} if sharded else {})}
+    partition_by = ("project", "shard") if sharded else ("project",)
+    return Table(name, pa.schema(list({**head, **columns}.items())), ("project", *key), version, partition_by)
+
+
+OBJECTS = _table(
+    "objects",
+    {
+        "bucket": TEXT,
+        "key": TEXT,
+        "object_version": TEXT,  # version id, or etag where versioning is off
+        "size_bytes": LONG,
+        "last_modified_at": TIME,
+        "status": TEXT,  # loaded | rejected | superseded | vanished
+        "rows": LONG,  # = accepted + duplicates + quarantined
+        "accepted": LONG,
+        "duplicates": LONG,
+        "quarantined": LONG,
+        "error": TEXT,
+        "ingest_batch": LONG,
+        "committed_at": TIME,
+    },
+    ("bucket", "key", "object_version"),
+)
+
+RECORDS = _table(
+    "records",
+    {
+        "revision": LONG,  # grows with every changed content of the same record_id
+        "content_hash": TEXT,
+        "source_id": TEXT,
+        "fields_json": TEXT,
+        "metadata_json": TEXT,
+        "event_at": TIME,
+        "ingested_at": TIME,
+        "consent": BOOL,  # null: the project has no consent column
+        "bucket": TEXT,
+        "key": TEXT,
+        "object_version": TEXT,
+        "row_number": LONG,  # 0-based position of the row in its object
+        "ingest_batch": LONG,
+    },
+    ("record_id",),
+    version="revision",
+    sharded=True,
+)
+
+QUARANTINE = _table(
+    "quarantine",
+    {
+        "bucket": TEXT,
+        "key": TEXT,
+        "object_version": TEXT,
+        "row_number": LONG,  # -1: the object as a whole
+        "stage": TEXT,  # object | parse | validate
+        "reason": TEXT,  # one sentence
+        "failures_json": TEXT,  # [{"expectation", "column", "observed"}]
+        "raw": pa.binary(),
+        "suite_version": TEXT,
+        "ingest_batch": LONG,
+        "quarantined_at": TIME,
+        "replayed_at": TIME,
+    },
+    ("bucket", "key", "object_version", "row_number"),
+)
+
+PREDICTIONS = _table(
+    "predictions",
+    {
+        "content_hash": TEXT,
+        "model_version": TEXT,
+        "origin": TEXT,  # batch | inference
+        "label": TEXT,
+        "confidence": REAL,
+        "margin": REAL,  # best minus second-best probability
+        "probabilities_json": TEXT,
+        "predicted_at": TIME,
+    },
+    ("record_id", "content_hash", "model_version", "origin"),
+    sharded=True,
+)
+
+SELECTIONS = _table(
+    "selections",
+    {
+        "batch_id": TEXT,
+        "content_hash": TEXT,
+        "strategy": TEXT,  # the frame that drew it: random | margin | audit
+        "score": REAL,
+        "weight": REAL,
+        "threshold": REAL,  # tau of the draw
+        "frame_probability": REAL,  # chance of being drawn by its own frame
+        "inclusion_probability": REAL,  # chance of being in the batch by any frame
+        "population": LONG,  # candidates the batch was drawn from
+        "seed": LONG,
+        "model_version": TEXT,
+        "blind": BOOL,
+        "gold": BOOL,
+        "tier": LONG,
+        "split": TEXT,  # train | holdout, written once
+        "reason": TEXT,
+        "selected_at": TIME,
+    },
+    ("batch_id", "record_id"),
+    sharded=True,
+)
+
+RESPONSES = _table(
+    "responses",
+    {
+        "content_hash": TEXT,
+        "question": TEXT,
+        "annotator": TEXT,
+        "response_id": TEXT,
+        "version_at": TIME,  # Argilla's updated_at of this version of the answer
+        "status": TEXT,  # submitted | discarded | deleted
+        "value_json": TEXT,  # null unless submitted
+        "suggestion_json": TEXT,  # what was shown, null when blind or none
+        "model_version": TEXT,
+        "guideline_version": LONG,
+        "schema_version": LONG,
+        "batch_id": TEXT,
+        "collected_at": TIME,
+    },
+    ("record_id", "content_hash", "question", "annotator", "version_at"),
+    version="version_at",
+    sharded=True,
+)
+
+LABELS = _table(
+    "labels",
+    {
+        "content_hash": TEXT,
+        "question": TEXT,
+        "schema_version": LONG,
+        "revision": LONG,
+        "value_json": TEXT,
+        "posterior": REAL,
+        "method": TEXT,
+        "answers": LONG,
+        "agreement": REAL,  # share of answers equal to the value, or mean pairwise span F1
+        "status": TEXT,  # final | needs_adjudication | retracted
+        "answers_digest": TEXT,  # hash of the answers this revision was made from
+        "decided_at": TIME,
+    },
+    ("record_id", "content_hash", "question", "schema_version"),
+    version="revision",
+    sharded=True,
+)
+
+SNAPSHOTS = _table(
+    "snapshots",
+    {
+        "snapshot_id": TEXT,  # hash of the content
+        "uri": TEXT,
+        "records": LONG,
+        "train": LONG,
+        "holdout": LONG,
+        "classes_json": TEXT,
+        "question": TEXT,
+        "schema_version": LONG,
+        "label_version": LONG,  # version of the labels table it was read from
+        "created_at": TIME,
+    },
+    ("snapshot_id",),
+)
+
+MODELS = _table(
+    "models",
+    {
+        "model_version": TEXT,
+        "snapshot_id": TEXT,
+        "trainer": TEXT,
+        "stage": TEXT,  # challenger | champion | rejected | retired
+        "artifact_uri": TEXT,
+        "artifact_sha256": TEXT,
+        "metrics_json": TEXT,
+        "libraries_json": TEXT,
+        "staged_at": TIME,
+    },
+    ("model_version", "stage"),
+)
+
+DECISIONS = _table(
+    "decisions",
+    {
+        "kind": TEXT,  # sample | retrain | promote | audit
+        "input_id": TEXT,  # batch id or snapshot id or digest of what was looked at
+        "outcome": TEXT,  # yes | no
+        "why": TEXT,  # one sentence
+        "policy_json": TEXT,
+        "inputs_json": TEXT,
+        "decided_at": TIME,
+    },
+    ("kind", "input_id"),
+)
+
+METRICS = _table(
+    "metrics",
+    {
+        "name": TEXT,
+        "cycle": TEXT,  # what it was measured for: batch id, snapshot id, time slot
+        "slice": TEXT,  # 'all' or 'column=value'
+        "value": REAL,
+        "low": REAL,
+        "high": REAL,
+        "n": LONG,
+        "method": TEXT,
+        "measured_at": TIME,
+    },
+    ("name", "cycle", "slice"),
+)
+
+TABLES: dict[str, Table] = {
+    t.name: t
+    for t in (
+        OBJECTS,
+        RECORDS,
+        QUARANTINE,
+        PREDICTIONS,
+        SELECTIONS,
+        RESPONSES,
+        LABELS,
+        SNAPSHOTS,
+        MODELS,
+        DECISIONS,
+        METRICS,
+    )
+}

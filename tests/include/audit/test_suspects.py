@@ -1,0 +1,47 @@
+"""Suspected label errors: the labels a model contradicts most confidently."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from include.audit.suspects import find_suspects
+from include.errors import LabelwheelError
+from include.lake import Lake
+from include.lake.keys import canonical_json, record_id, shard
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def add_labeled(lake: Lake, project: str, cases: list[tuple[str, str, str, float]]) -> None:
+    """``(source id, label by people, label by model, the model's confidence)`` each."""
+    records, labels, predictions = [], [], []
+    for source_id, label, predicted, confidence in cases:
+        one = record_id(project, source_id)
+        head = {"project": project, "shard": shard(one), "record_id": one, "content_hash": "c"}
+        records.append({**head, "revision": 1})
+        labels.append({**head, "question": "kind", "schema_version": 1, "revision": 1, "status": "final"})
+        labels[-1]["value_json"] = canonical_json(label)
+        predictions.append({**head, "model_version": "m", "origin": "batch", "label": predicted, "predicted_at": NOW})
+        predictions[-1]["confidence"] = confidence
+    lake.append("records", records, app_id="r")
+    lake.append("labels", labels, app_id="l")
+    lake.append("predictions", predictions, app_id="p")
+
+
+def test_the_most_confident_contradiction_comes_first(lake: Lake, make_project: Any) -> None:
+    cases = [("a", "spam", "spam", 0.99), ("b", "spam", "ham", 0.7), ("c", "ham", "spam", 0.95)]
+    add_labeled(lake, "mails", cases)
+    found = find_suspects(make_project(), lake, kind="suspected_label_errors", size=5)
+    assert [s["record_id"] for s in found["suspects"]] == [record_id("mails", "c"), record_id("mails", "b")]
+    assert found["suspects"][0]["why"] == "labeled ham, but the model says spam (95%)"
+    assert found["why"].startswith("2 suspects among 3 labels")
+    assert len(find_suspects(make_project(), lake, kind="suspected_label_errors", size=1)["suspects"]) == 1
+
+
+def test_listed_records_must_exist(lake: Lake, make_project: Any) -> None:
+    add_labeled(lake, "mails", [("a", "spam", "spam", 0.9)])
+    found = find_suspects(make_project(), lake, kind="record_ids", size=5, record_ids=[record_id("mails", "a")] * 2)
+    assert len(found["suspects"]) == 1
+    with pytest.raises(LabelwheelError, match="'nope'"):
+        find_suspects(make_project(), lake, kind="record_ids", size=5, record_ids=["nope"])
