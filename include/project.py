@@ -55,6 +55,10 @@ class MetadataProperty(_Section):
     type: Literal["terms", "integer", "float"] = "terms"
 
 
+# Metadata that Labelwheel itself gives to every record it shows.
+RESERVED_METADATA = frozenset({"batch", "cycle", "strategy", "reason", "priority", "model_version", "content_hash"})
+
+
 class Source(_Section):
     """Where new data lands, and which column means what."""
 
@@ -71,6 +75,13 @@ class Source(_Section):
     def _folder(cls, value: str) -> str:
         if not value.endswith("/") or value.startswith("/"):
             raise ValueError("must name a folder: end with '/' and not start with '/'")
+        return value
+
+    @field_validator("metadata")
+    @classmethod
+    def _not_reserved(cls, value: dict[str, MetadataProperty]) -> dict[str, MetadataProperty]:
+        if taken := sorted(RESERVED_METADATA & set(value)):
+            raise ValueError(f"{taken[0]!r} is a name Labelwheel gives to its own metadata: rename the column")
         return value
 
     @property

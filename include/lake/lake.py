@@ -6,6 +6,7 @@ or two workers racing, land the rows once. Nothing is updated in place: readers 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,30 +62,23 @@ class Lake:
             return Appended(table, 0, committed=False)
         properties = CommitProperties(app_transactions=[Transaction(app_id, 1)], max_commit_retries=0)
         for attempt in range(COMMIT_ATTEMPTS):
-            delta = self._open(spec)
-            if delta is not None and delta.transaction_version(app_id) is not None:
+            delta = self._open(spec) or self._create(spec)
+            if delta.transaction_version(app_id) is not None:
                 return Appended(table, data.num_rows, committed=False)
             try:
-                write_deltalake(
-                    delta if delta is not None else self.files.uri(f"tables/{table}"),
-                    data,
-                    mode="append",
-                    partition_by=list(spec.partition_by),
-                    storage_options=None if delta is not None else self.config.options(),
-                    commit_properties=properties,
-                )
+                # Only through the handle just looked at: given a URI, deltalake would open a newer version by itself,
+                # in which app_id may have landed meanwhile, and append the rows again.
+                write_deltalake(delta, data, mode="append", commit_properties=properties)
             except CommitFailedError:
                 time.sleep(min(0.05 * 2**attempt, 2.0))  # another writer won this version: reopen and look again
             except DeltaError as error:
-                if "already exists" not in str(error):
-                    raise StorageError(
-                        f"appending {data.num_rows} rows to table {table!r} failed ({error})",
-                        remedy="Check the object store; a retry cannot double the rows.",
-                    ) from error
-                time.sleep(min(0.05 * 2**attempt, 2.0))  # another writer made the table first
+                raise StorageError(
+                    f"appending {data.num_rows} rows to table {table!r} failed ({_on_one_line(error)})",
+                    remedy="Check the object store; a retry cannot double the rows.",
+                ) from error
             except OSError as error:
                 raise StorageError(
-                    f"the object store did not take {data.num_rows} rows for table {table!r} ({error})",
+                    f"the object store did not take {data.num_rows} rows for table {table!r} ({_on_one_line(error)})",
                     remedy="Check that it runs and that the lake bucket exists; a retry cannot double the rows.",
                 ) from error
             else:
@@ -128,7 +122,7 @@ class Lake:
         if not newest:
             return scan.select(wanted).collect()
         version = [spec.version] if spec.version else []
-        frame = scan.select(dict.fromkeys([*wanted, *filtered, *spec.key, *version])).collect()
+        frame = scan.select(list(dict.fromkeys([*wanted, *filtered, *spec.key, *version]))).collect()
         frame = frame.sort(version, maintain_order=True) if version else frame
         frame = frame.unique(subset=list(spec.key), keep="last", maintain_order=True)
         if where is not None and not pushed:  # an older version must not come back because the newest does not match
@@ -139,6 +133,24 @@ class Lake:
         """The table's present Delta version; -1 when nothing was ever written."""
         delta = self._open(TABLES[table])
         return -1 if delta is None else delta.version()
+
+    def _create(self, spec: Table) -> DeltaTable:
+        """Make an empty table, or take the one that another writer made first."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        uri = self.files.uri(f"tables/{spec.name}")
+        try:
+            return DeltaTable.create(
+                uri, spec.schema, partition_by=list(spec.partition_by), storage_options=self.config.options()
+            )
+        except (OSError, DeltaError) as error:
+            if (made := self._open(spec)) is not None:
+                return made
+            raise StorageError(
+                f"table {spec.name!r} at {uri} cannot be created ({_on_one_line(error)})",
+                remedy="Check that the lake bucket exists and may be written; then retry.",
+            ) from error
 
     def _open(self, spec: Table) -> DeltaTable | None:
         from deltalake import DeltaTable
@@ -151,9 +163,14 @@ class Lake:
             return None
         except (OSError, DeltaError) as error:
             raise StorageError(
-                f"table {spec.name!r} at {uri} cannot be opened ({error})",
+                f"table {spec.name!r} at {uri} cannot be opened ({_on_one_line(error)})",
                 remedy="Check that the object store runs and that the lake bucket exists; then retry.",
             ) from error
+
+
+def _on_one_line(error: Exception) -> str:
+    """Delta Lake's messages are coloured trees; logs and pages want one line."""
+    return " ".join(re.sub(r"\x1b\[\d+m|↳", " ", str(error)).split())
 
 
 def conform(rows: pa.Table | Sequence[Mapping[str, Any]], spec: Table) -> pa.Table:

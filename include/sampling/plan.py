@@ -226,11 +226,16 @@ def _decide(
 
 
 def _candidates(project: Project, lake: Lake, model_version: str | None) -> pl.DataFrame:
-    """Records people may see and were never asked about, with the champion's view of each, sorted by id."""
+    """Records people may see and were never asked about, sorted by id, with the champion's view of each.
+
+    A record whose content changed since may be asked about again; ``split`` is what its first selection decided.
+    """
     records = lake.read("records", project.name, columns=["record_id", "content_hash", "consent"])
     records = records.filter(pl.col("consent").is_null() | pl.col("consent")).drop("consent")
-    asked = lake.read("selections", project.name, columns=["record_id"])
-    records = records.join(asked, on="record_id", how="anti").sort("record_id")
+    asked = lake.read("selections", project.name, columns=["record_id", "content_hash", "split", "selected_at"])
+    records = records.join(asked, on=["record_id", "content_hash"], how="anti").sort("record_id")
+    first = asked.sort("selected_at").unique("record_id", keep="first", maintain_order=True)
+    records = records.join(first.select("record_id", "split"), on="record_id", how="left")
     if model_version is None:
         return records.with_columns(
             pl.lit(None, pl.String).alias("label"),
@@ -279,7 +284,7 @@ def _select(
                 "blind": uniform("blind", project.name, row["record_id"]) < rules.blind_share,
                 "gold": False,
                 "tier": 0,
-                "split": _split(project, row["record_id"], frame.strategy),
+                "split": row["split"] or _split(project, row["record_id"], frame.strategy),
                 "reason": _reason(frame.strategy, row),
                 "suggestion": None,
             }

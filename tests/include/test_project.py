@@ -42,6 +42,7 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
         ("title: Mails", "title: Mails\nschedule: {ingest: every day}", "schedule.ingest"),
         ("title: Mails", "title: Mails\nsampling: {mixture: {random: 0.5, margin: 0.6}}", "sampling.mixture"),
         ("title: Mails", "title: Mails\nsampling: {mixture: {random: 0, margin: 1}}", "sampling.mixture"),
+        ("prefix: mails/", "prefix: mails/\n  metadata: {batch: {title: Batch}}", "source.metadata"),
         ("title: Mails", "title: Mails\nvalidation: {expectations: [{kwargs: {}}]}", "validation.expectations"),
         ("type: label", "type: span", "labeling.questions.0"),
         ("type: label", "type: span, field: body", "'body'"),
@@ -82,3 +83,10 @@ def test_the_published_schema_is_the_model() -> None:
 def test_the_shipped_projects_are_valid() -> None:
     shipped: list[Any] = [load_project(path) for path in project_files()]
     assert {p.name for p in shipped} >= {"email_triage", "address_parsing"}
+
+
+def test_reserved_metadata_is_what_push_adds() -> None:
+    from include.labeling.settings import OWN_METADATA
+    from include.project import RESERVED_METADATA
+
+    assert set(OWN_METADATA) == RESERVED_METADATA

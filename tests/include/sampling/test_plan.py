@@ -186,3 +186,19 @@ def _select_for_test(project: Project, candidates: pl.DataFrame, cycle: str) -> 
     from include.sampling.plan import _select
 
     return _select(project, candidates, cycle=cycle, model_version="m1")
+
+
+def test_a_record_whose_content_changed_may_be_asked_again_in_the_same_split(lake: Lake, project: Project) -> None:
+    ids = add_records(lake, project, 40)
+    plan(project, lake)
+    before = dict(lake.read("selections", project.name).select("record_id", "split").iter_rows())
+    assert plan(project, lake, moment=NOW.replace(day=24))["outcome"] == "skipped"
+    changed = [
+        {"project": project.name, "shard": shard(one), "record_id": one, "revision": 2, "content_hash": "new"}
+        for one in ids[:10]
+    ]
+    lake.append("records", changed, app_id="test/changed")
+    again = plan(project, lake, moment=NOW.replace(day=25))
+    rows = lake.read("selections", project.name, where=pl.col("batch_id") == again["batch_id"])
+    assert set(rows["record_id"]) == set(ids[:10])
+    assert all(before[row["record_id"]] == row["split"] for row in rows.iter_rows(named=True))

@@ -1,0 +1,1 @@
+"""From final labels to a champion: policy, snapshot, trainer, gate, registry, scoring."""

@@ -1,0 +1,111 @@
+"""What every DAG of the loop shares: defaults, tags, the clock, and the way from connections to clients.
+
+Imported by DAG files at parse time, so nothing here is heavy or touches a service before a task calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
+
+from include.errors import ObjectError, ProjectError, QuarantineLimitError, TrainingError
+
+if TYPE_CHECKING:
+    from labelwheel_argilla.client import ArgillaClient
+
+    from include.ingestion.landing import Landing
+    from include.lake import Lake, StoreConfig
+    from include.project import Project
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+DEFAULT_ARGS: dict[str, Any] = {
+    "owner": "labelwheel",
+    "retries": 3,
+    "retry_delay": timedelta(seconds=5),  # services restart in seconds; exponential from here
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=5),
+    "execution_timeout": timedelta(hours=1),
+    "retry_policy": ExceptionRetryPolicy(
+        rules=[
+            RetryRule(
+                exception=[ProjectError, ObjectError, QuarantineLimitError, TrainingError],
+                action=RetryAction.FAIL,
+                reason="the same input fails the same way",
+            )
+        ]
+    ),
+}
+
+
+def tags(step: str, project: Project) -> list[str]:
+    """The closed vocabulary: exactly one ``stage:``, one ``project:`` and ``labelwheel`` (tests/dags checks it)."""
+    return ["labelwheel", f"stage:{step}", f"project:{project.name}"]
+
+
+def now() -> datetime:
+    """The clock, read in tasks only; the logic in ``include/`` gets the time handed in."""
+    return datetime.now(UTC)
+
+
+def run_moment(dag_run: Any) -> datetime:
+    """When a run was meant to happen: its cron slot or backfilled date; without one, when it was created."""
+    moment: datetime = getattr(dag_run, "logical_date", None) or dag_run.run_after
+    return moment
+
+
+def store_config(project: Project) -> StoreConfig:
+    """How to reach the project's object store, from its Airflow connection of type ``aws``."""
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+    from include.lake import StoreConfig
+
+    hook: Any = AwsGenericHook(aws_conn_id=project.connections.s3, client_type="s3")
+    credentials = hook.get_credentials()
+    return StoreConfig(
+        endpoint_url=hook.conn_config.get_service_endpoint_url("s3"),
+        access_key=credentials.access_key,
+        secret_key=credentials.secret_key,
+        session_token=credentials.token,
+        region=hook.conn_region_name or "us-east-1",
+    )
+
+
+def lake_of(project: Project) -> Lake:
+    """The project's tables and files."""
+    from include.lake import Lake
+
+    return Lake(store_config(project), project.lake.bucket, project.lake.prefix)
+
+
+def landing_of(project: Project) -> Landing:
+    """The folder where the project's new data lands."""
+    from include.ingestion.landing import Landing
+
+    return Landing(store_config(project), project.source.bucket, project.source.prefix)
+
+
+@contextmanager
+def argilla_of(project: Project) -> Iterator[ArgillaClient]:
+    """A client of the project's Argilla, closed afterwards."""
+    from labelwheel_argilla.hook import ArgillaHook
+
+    with ArgillaHook(project.connections.argilla).client as client:
+        yield client
+
+
+def push(project: Project, batch_id: str, event: Any) -> dict[str, Any]:
+    """Show a planned batch to people, and put its counts on the asset event. Safe to repeat at any point."""
+    from include.labeling.push import push_batch
+    from include.sampling.plan import mark_pushed
+
+    lake = lake_of(project)
+    with argilla_of(project) as argilla:
+        counts: dict[str, Any] = push_batch(project, lake, argilla, batch_id)
+    mark_pushed(lake, batch_id=batch_id, counts=counts)
+    event.extra = {"batch_id": batch_id, **counts}
+    return counts

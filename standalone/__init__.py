@@ -1,0 +1,1 @@
+"""The single-machine stack: everything Labelwheel needs, on loopback, without Docker and without root."""
