@@ -23,7 +23,6 @@ def build(project: Project) -> None:
         dag_display_name=f"{project.title} · audit",
         description="A form: suspected label errors → an extra batch for people",
         schedule=None,
-        start_date=runtime.START,
         max_active_runs=1,  # two audits at once could pick the same records
         default_args=runtime.DEFAULT_ARGS,
         doc_md=__doc__,

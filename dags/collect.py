@@ -31,7 +31,6 @@ def build(project: Project) -> None:
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable(project.schedule.collect, timezone="UTC"), assets=[assets.activity]
         ),
-        start_date=runtime.START,
         max_active_runs=1,  # one sweep sees everything: a second one beside it would only repeat the work
         default_args=runtime.DEFAULT_ARGS,
         doc_md=__doc__,

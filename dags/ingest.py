@@ -24,7 +24,6 @@ def build(project: Project) -> None:
         dag_display_name=f"{project.title} · ingest",
         description="Landing objects → validated records, quarantine, ledger",
         schedule=CronTriggerTimetable(project.schedule.ingest, timezone="UTC"),
-        start_date=runtime.START,
         max_active_runs=1,  # batches are committed in order: duplicates are judged against what came before
         default_args=runtime.DEFAULT_ARGS,
         doc_md=__doc__,

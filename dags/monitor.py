@@ -26,7 +26,6 @@ def build(project: Project) -> None:
             timetable=CronTriggerTimetable(project.schedule.monitor, timezone="UTC"),
             assets=(assets.predictions | assets.labels),
         ),
-        start_date=runtime.START,
         max_active_runs=1,  # figures of one cycle are measured once
         default_args=runtime.DEFAULT_ARGS,
         doc_md=__doc__,

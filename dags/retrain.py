@@ -26,7 +26,6 @@ def build(project: Project) -> None:
         schedule=AssetOrTimeSchedule(
             timetable=CronTriggerTimetable(project.schedule.retrain, timezone="UTC"), assets=[assets.labels]
         ),
-        start_date=runtime.START,
         max_active_runs=1,  # two promotions at once would race for the champion
         default_args=runtime.DEFAULT_ARGS,
         doc_md=__doc__,

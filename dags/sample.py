@@ -28,7 +28,6 @@ def build(project: Project) -> None:
             timetable=CronTriggerTimetable(project.schedule.cycle, timezone="UTC"),
             assets=(assets.records | assets.champion),
         ),
-        start_date=runtime.START,
         max_active_runs=1,  # two plans at once would both see the same free records
         default_args=runtime.DEFAULT_ARGS,
         doc_md=__doc__,

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from include.lake import Lake, StoreConfig
     from include.project import Project
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "labelwheel",
     "retries": 3,

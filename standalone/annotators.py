@@ -174,9 +174,7 @@ class Session:
 
     def __init__(self, url: str, api_key: str, stop: threading.Event | None = None) -> None:
         # No proxy: it is for the internet, not for a server of ours.
-        self._client = httpx.Client(
-            base_url=url, headers={"X-Argilla-Api-Key": api_key}, timeout=30, trust_env=False
-        )
+        self._client = httpx.Client(base_url=url, headers={"X-Argilla-Api-Key": api_key}, timeout=30, trust_env=False)
         self._stop = stop or threading.Event()
 
     def __enter__(self) -> Session:
@@ -359,6 +357,7 @@ def run_annotators(
     watch: bool = False,
     leave: int = 0,
     seed: int = 17,
+    workspace: str | None = None,
     stop: threading.Event | None = None,
 ) -> dict[str, int]:
     """Let the scripted annotators answer, all at once, until nothing is pending for any of them.
@@ -366,6 +365,7 @@ def run_annotators(
     :param pace_seconds: what an answer takes a person of average pace, beside the requests.
     :param watch: go on with later batches until ``stop`` is set.
     :param leave: stop when that many records are still pending for a person, for example for you.
+    :param workspace: by default the one the project file names.
     :param stop: set it to end the run after the answer at hand.
     :returns: answers of this run: ``submitted``, ``discarded``, ``corrected``, ``unknown`` (records of other origin,
         left alone), and ``submitted.<username>`` for each.
@@ -375,7 +375,7 @@ def run_annotators(
     stop = stop or threading.Event()
     answers = read_answers(project, stack.home)
     with _ACCOUNTS:
-        keys = ensure_accounts(stack, workspace_of(project))
+        keys = ensure_accounts(stack, workspace or workspace_of(project))
     with ThreadPoolExecutor(len(PERSONAS), thread_name_prefix="annotator") as pool:
         options = Options(seed, pace_seconds, leave, watch, stop)
         runs = [

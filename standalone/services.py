@@ -329,7 +329,7 @@ def _airflow(stack: Stack) -> list[Service]:
         ),
         Service(
             "airflow-api-server",
-            [*command, "api-server"],
+            [str(stack.home.python("airflow")), "-m", "standalone.airflow_api_server", "api-server"],
             environ,
             needs=("airflow-setup",),
             check=lambda _: check_airflow(stack),

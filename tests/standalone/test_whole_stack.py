@@ -12,6 +12,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -125,6 +126,20 @@ def test_files_with_secrets_are_private(stack: Stack) -> None:
 def test_memory_is_within_bounds(stack: Stack) -> None:
     """Idle; running tasks add to it."""
     assert sum(stack.state()["memory_bytes"].values()) < 2.5 * 2**30
+
+
+def test_many_writers_do_not_stop_airflow(stack: Stack) -> None:
+    """Each request writes an audit log and a row; on SQLite with one writer they must queue, not block each other."""
+
+    def write(number: int) -> int:
+        with stack.airflow() as api:
+            return api.post("/api/v2/variables", json={"key": f"writer-{number}", "value": "x"}).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(write, range(64))) == {201}
+    with stack.airflow() as api:
+        logs = api.get("/api/v2/eventLogs?event=post_variable&limit=1").raise_for_status().json()
+    assert logs["total_entries"] >= 64, "the audit log is complete"
 
 
 def test_data_to_find_again(stack: Stack) -> None:
