@@ -53,7 +53,6 @@ def build(project: Project) -> None:
         @task
         def plan(model_version: str | None, params=None, dag_run=None) -> str:
             from include.labeling.queue import open_records
-
             from include.sampling.plan import plan_cycle
 
             with runtime.argilla_of(project) as argilla:

@@ -62,7 +62,7 @@ def main() -> None:
     from airflow.__main__ import main as airflow_main
 
     write_audit_log_in_thread()
-    airflow_main()
+    airflow_main()  # type: ignore[no-untyped-call]  # Airflow ships no types for it
 
 
 if __name__ == "__main__":
