@@ -13,6 +13,7 @@ from standalone.display import console
 from standalone.errors import StackError
 from standalone.home import REPO, Home
 from standalone.install import install
+from standalone.services import find_redis
 
 TYPED = ("include", "plugins", "standalone")
 # Tests that start no whole stack come first.
@@ -69,6 +70,7 @@ def environ(home: Home, folder: Path) -> dict[str, str]:
         "PYTHONPATH": str(folder),
         "LABELWHEEL_VENVS": str(home.venvs),
         "CHROMIUM": find_chromium_or_empty(),
+        "LABELWHEEL_REDIS_SERVER": str(find_redis()),
         # Last, so that only what is nowhere else is found here: the S3 server.
         "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), str(home.venvs / "tools" / "bin")]),
     }
