@@ -3,7 +3,7 @@
 RUN := sh standalone/run.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status logs demo test lint lock clean
+.PHONY: help install up down status logs demo test lint bench lock clean
 
 help: ## explain every target (this list)
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ test: ## lint, types, and every test with real servers (needs Chromium; nothing 
 
 lint: ## only lint and types
 	@$(RUN) standalone.checks lint
+
+bench: ## every benchmark; bench-<name> runs one of bench/ (the last line printed is JSON)
+	@$(RUN) standalone.bench
+
+bench-%:
+	@$(RUN) standalone.bench $*
 
 lock: ## resolve requirements*.in and standalone/tools.in anew, keeping versions that still fit
 	@$(RUN) standalone.lock

@@ -69,7 +69,10 @@ class AirflowApi:
                 break
             self.token = ""
             time.sleep(POLL_SECONDS)
-        raise ServiceError(f"Airflow refused {method} {path}: {problem}", remedy="See 'make status' and 'make logs'.")
+        raise ServiceError(
+            f"Airflow refused {method} {path}: {problem}",
+            remedy="See 'make status' and 'make logs s=airflow-api-server'.",
+        )
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
         """Start a run by hand; returns its id."""

@@ -94,7 +94,7 @@ def get_trainer(name: str) -> Trainer:
 
 def fit(trainer: Trainer, texts: Sequence[str], labels: Sequence[str], weights: Floats, *, seed: int) -> Model:
     """Fit on one thread: on small sparse data more threads cost fivefold and change nothing."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1):
         return trainer.fit(texts, labels, weights, seed=seed)
