@@ -58,7 +58,7 @@ def step(doing: str) -> Iterator[Step]:
         except BaseException:
             console.print(f"[red]✗[/] {doing} [dim]{time.monotonic() - begun:.0f} s[/]")
             raise
-    console.print(f"[green]✓[/] {result.done or doing} [dim]{time.monotonic() - begun:.0f} s[/]")
+    console.print(f"[green]✓[/] {result.done or doing} [dim]{time.monotonic() - begun:.0f} s[/]", soft_wrap=True)
 
 
 def champion(stack: Stack) -> dict[str, Any] | None:
@@ -80,6 +80,14 @@ def open_records(stack: Stack, project: str) -> int:
         if dataset_id is None:
             return 0
         return int(argilla.call("GET", f"/datasets/{dataset_id}/progress")[1].get("pending", 0))
+
+
+def queue_url(stack: Stack, project: str) -> str:
+    """The annotators' queue in the order of priority; without the sort, Argilla shows each person a random order."""
+    with Session(stack.urls["argilla"], stack.credentials.argilla_owner_api_key) as argilla:
+        dataset_id = find_dataset(argilla, project)
+    view = "annotation-mode?page=1&status=pending&sort=metadata.priority.desc"
+    return f"{stack.urls['argilla']}/dataset/{dataset_id}/{view}"
 
 
 def demo_requests(stack: Stack, project: str) -> int:
@@ -212,13 +220,14 @@ def say_goodbye(stack: Stack, report: dict[str, Any]) -> None:
     """Where to look, and what to do next."""
     who = stack.credentials
     console.print(
-        f"\n[bold]The loop runs.[/] Passwords are in {stack.home.path / 'credentials.json'}.\n"
-        f"  Airflow   {stack.urls['airflow']}   user {who.airflow_admin_username}: look at {MAIN}__sample\n"
-        f"  Argilla   {stack.urls['argilla']}   user {who.argilla_annotator_username}: label the batch that waits\n"
-        f"  Report    {stack.home.path / 'report.json'}: ready in {report['ready_seconds']:.0f} s, first model after "
-        f"{report['first_promotion_seconds'] or 0:.0f} s more\n"
-        "[dim]The people who answered so far are scripted (user names scripted_…). 'make down' stops everything and "
-        "keeps it; 'make demo' goes round once more.[/]"
+        f"\n[bold]The loop runs.[/] Passwords are in {stack.home.path / 'credentials.json'}.\n\n"
+        f"Label the batch that waits, as {who.argilla_annotator_username}:\n  {queue_url(stack, MAIN)}\n"
+        f"Watch the loop, as {who.airflow_admin_username}:\n  {stack.urls['airflow']}/dags/{MAIN}__sample\n"
+        f"Read the figures (ready in {report['ready_seconds']:.0f} s, first model after "
+        f"{report['first_promotion_seconds'] or 0:.0f} s more):\n  {stack.home.path / 'report.json'}\n\n"
+        "[dim]Those who answered so far are scripted (user names scripted_…). 'make down' stops everything and keeps "
+        "it; 'make demo' goes round once more.[/]",
+        soft_wrap=True,
     )
 
 
