@@ -75,7 +75,8 @@ def estimate_accuracy(
     all_weights = np.append(weights, [total / n] * 2)
     residuals = np.append(difference, [1.0 - confidence, -confidence]) - shift
     unsampled = 1.0 - 1.0 / all_weights
-    variance = (n + 2) / (n + 1) * float((unsampled * (all_weights * residuals) ** 2).sum()) / all_weights.sum() ** 2
+    squares = float((unsampled * (all_weights * residuals) ** 2).sum())
+    variance = (n + 2) / (n + 1) * squares / float(all_weights.sum()) ** 2
 
     kish = total**2 / float((weights**2).sum())
     inner = (kish * value + 1.0) / (kish + 2.0)  # away from 0 and 1, where value (1 − value) says nothing

@@ -130,7 +130,10 @@ def test_everything_is_answered_as_decided_and_nothing_twice(stack: Stack):
     records = desk.records()
     stranger = records.pop("f" * 32)
     assert (stranger["status"], stranger["responses"]) == ("pending", [])
-    assert {record["status"] for record in records.values()} == {"completed"}
+    # A record waits for ever only when two of the three people discard it.
+    willing = {one: sum(desk.decision(one, name).answer is not None for name in USERNAMES) for one in records}
+    waiting = {one: record["responses"] for one, record in records.items() if record["status"] == "pending"}
+    assert waiting == {one: records[one]["responses"] for one in records if willing[one] < 2}
     for (external_id, name), response in answers.items():
         expected = desk.decision(external_id, name).answer
         if expected is None:

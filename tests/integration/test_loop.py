@@ -101,9 +101,10 @@ def test_the_parsing_project_collects_span_labels(lake: Lake) -> None:
 
 
 def test_every_dag_run_ended_well(loop: Stack, airflow: AirflowApi) -> None:
-    states = {run["state"] for step in ("ingest", "sample", "collect") for run in airflow.runs(f"{PROJECT}__{step}")}
-    assert "success" in states
-    assert "failed" not in states
+    for step in ("ingest", "sample", "collect", "retrain", "monitor"):
+        states = {run["state"] for run in airflow.runs(f"{PROJECT}__{step}")}
+        assert "success" in states, step
+        assert "failed" not in states, step
 
 
 def test_asset_events_that_are_doubled_or_mean_nothing_change_nothing(loop: Stack, airflow: AirflowApi) -> None:
@@ -148,6 +149,7 @@ def test_a_second_turn_adds_a_cycle_and_doubles_nothing(loop: Stack, airflow: Ai
         assert after[project]["responses"] > before[project]["responses"]
     chosen = lake.read("selections", PROJECT, newest=False).filter(pl.col("tier") == 0)
     assert chosen.select("record_id", "content_hash").is_duplicated().sum() == 0
+    test_every_dag_run_ended_well(loop, airflow)
 
 
 def test_with_every_service_killed_once_the_loop_still_completes(loop: Stack, airflow: AirflowApi) -> None:

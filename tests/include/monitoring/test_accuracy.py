@@ -198,6 +198,8 @@ def test_labels_of_later_batches_estimate_the_champion_once_per_cycle(crowned: W
     assert answer["value"] == pytest.approx(right)  # equal confidences and chances: the plain mean
     assert answer["low"] < answer["value"] < answer["high"]
     assert "60 labels of 1 batches" in answer["why"]
+    # An asset event takes plain values only; NumPy's are refused.
+    assert {type(value) for value in answer.values()} <= {float, int, str, bool}
     assert measure_accuracy(crowned.project, crowned.lake, cycle="c1", now=NOW + timedelta(hours=1)) == answer
     assert crowned.lake.read("metrics", crowned.project.name, newest=False).height == 1
 

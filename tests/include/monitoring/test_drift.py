@@ -91,6 +91,8 @@ def test_a_shifted_mix_raises_the_alarm_and_is_written_once(crowned: World):
     assert drift["value"] == pytest.approx(3 / 4 - 1 / 3)
     assert drift["why"].startswith("Drift: the predicted class mix moved by 41.7% ")
     assert measure_drift(crowned.project, crowned.lake, cycle="c1", now=NOW + timedelta(hours=1)) == drift
+    # An asset event takes plain values only; NumPy's are refused.
+    assert {type(value) for value in drift.values()} <= {float, int, str, bool}
     rows = crowned.lake.read("metrics", crowned.project.name, newest=False).sort("name")
     assert rows.select("name", "cycle", "slice", "value", "n").rows() == [
         ("drift", "c1", "all", drift["value"], 200),
