@@ -92,7 +92,8 @@ def plan_listed(
         return _record(project, lake, plan)
     found = f"{len(suspects)} records: {reason}"
     if dry_run:
-        return _skip(project, lake, batch_id, "dry-run", f"Dry run, nothing sent. {found}", now)
+        why = f"Dry run, nothing sent. {found}"
+        return _skip(project, lake, batch_id, "dry-run", why, now, inputs={"suspects": list(suspects)})
     if not suspects:
         return _skip(project, lake, batch_id, "nothing-found", f"Nothing to look at again. {found}", now)
     records = lake.read("records", project.name, columns=["record_id", "content_hash"])
@@ -204,8 +205,17 @@ def _strategy_counts(plan: dict[str, Any]) -> str:
     return ", ".join(f"{names.count(name)} {name.replace('_', ' ')}" for name in sorted(set(names)))
 
 
-def _skip(project: Project, lake: Lake, batch_id: str, code: str, why: str, now: datetime) -> dict[str, Any]:
-    _decide(project, lake, f"{batch_id}#{code}", "no", why, now, inputs={})
+def _skip(
+    project: Project,
+    lake: Lake,
+    batch_id: str,
+    code: str,
+    why: str,
+    now: datetime,
+    *,
+    inputs: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    _decide(project, lake, f"{batch_id}#{code}", "no", why, now, inputs=inputs or {})
     return {"batch_id": batch_id, "outcome": "skipped", "selected": 0, "why": why}
 
 

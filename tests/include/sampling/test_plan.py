@@ -1,5 +1,6 @@
 """A batch is planned once per cycle, its probabilities are stored, and a refusal says why."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -168,6 +169,8 @@ def test_an_audit_batch_asks_again_under_the_next_tier_and_keeps_the_split(lake:
     call: dict[str, Any] = {"request_id": "look-1", "suspects": suspects, "reason": "spot check", "now": NOW}
     assert plan_listed(project, lake, dry_run=True, **call)["outcome"] == "skipped"
     assert lake.read("selections", project.name).height == 40
+    dry = lake.read("decisions", project.name, where=pl.col("input_id") == "mails/audit/look-1#dry-run")
+    assert json.loads(dry["inputs_json"][0]) == {"suspects": suspects}
     planned = plan_listed(project, lake, dry_run=False, **call)
     assert planned["outcome"] == "planned"
     rows = lake.read("selections", project.name, where=pl.col("batch_id") == planned["batch_id"])
