@@ -3,7 +3,7 @@
 RUN := sh standalone/run.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status logs demo test lint bench lock clean
+.PHONY: help install up down status logs demo test lint bench chaos lock clean
 
 help: ## explain every target (this list)
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: ## every benchmark; bench-<name> runs one of bench/ (the last line printe
 
 bench-%:
 	@$(RUN) standalone.bench $*
+
+chaos: ## kill tasks, workers and the S3 server 200 times while data lands (the last line printed is JSON)
+	@$(RUN) standalone.chaos
 
 lock: ## resolve requirements*.in and standalone/tools.in anew, keeping versions that still fit
 	@$(RUN) standalone.lock

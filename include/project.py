@@ -15,8 +15,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from include.errors import ProjectError
+from include.validation.suites import check_expectations, read_suite
 
 PROJECTS_DIR = Path(__file__).parent / "projects"
+SUITES_DIR = Path(__file__).parent / "suites"
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,47}$", description="lower case, digits, underscores")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -59,6 +61,23 @@ class MetadataProperty(_Section):
 RESERVED_METADATA = frozenset({"batch", "cycle", "strategy", "reason", "priority", "model_version", "content_hash"})
 
 
+class Limits(_Section):
+    """How large and how deep input may be: what exceeds a limit is refused, and does not eat the worker's memory."""
+
+    max_object_bytes: int = Field(16 * 1024**3, ge=1, description="size of an object, unpacked; above: it is rejected")
+    max_row_bytes: int = Field(
+        8 * 1024**2,
+        ge=1024,
+        le=256 * 1024**2,
+        description="size of a row as it is stored; above: the row is quarantined with its first bytes",
+    )
+    max_nesting: int = Field(64, ge=1, le=200, description="levels of objects and lists in a row; above: quarantined")
+    max_columns: int = Field(10_000, ge=1, description="columns of a table, names in a JSON row")
+    max_unpacked_ratio: float = Field(
+        200.0, ge=1, description="unpacked size over stored size of an object; above: it is rejected (16 MiB are free)"
+    )
+
+
 class Source(_Section):
     """Where new data lands, and which column means what."""
 
@@ -67,8 +86,19 @@ class Source(_Section):
     id_column: str | None = Field(None, description="source id; without one the content is the id")
     event_time_column: str | None = Field(None, description="when the thing happened, ISO 8601")
     consent_column: str | None = Field(None, description="false = stored, but never shown or trained on")
+    format: Literal["rows", "text", "image"] = Field(
+        "rows", description="rows: each object is a table; text, image: each object is one record, its key the id"
+    )
+    limits: Limits = Limits()
     fields: dict[str, RecordField] = Field(min_length=1)
     metadata: dict[str, MetadataProperty] = Field(default_factory=dict)
+    lateness_hours: float = Field(
+        2.0, gt=0, description="how late a key may come after later ones, to be found at once"
+    )
+    sweep_hours: float = Field(24.0, gt=0, description="all objects are compared with the ledger at least this often")
+    events_queue_url: str | None = Field(
+        None, description="SQS queue of this folder's S3 event notifications; they only start work earlier"
+    )
 
     @field_validator("prefix")
     @classmethod
@@ -84,6 +114,22 @@ class Source(_Section):
             raise ValueError(f"{taken[0]!r} is a name Labelwheel gives to its own metadata: rename the column")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _key_is_the_id(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("format") in ("text", "image") and data.get("id_column") is None:
+            return {**data, "id_column": "key"}
+        return data
+
+    @model_validator(mode="after")
+    def _whole_objects(self) -> Source:
+        if self.format != "rows":
+            if len(self.fields) != 1 or self.id_column in self.fields:
+                raise ValueError(f"format {self.format!r} needs one field, and not {self.id_column!r}, which is the id")
+            if self.metadata or self.event_time_column or self.consent_column:
+                raise ValueError(f"format {self.format!r} has no columns: leave out metadata, event time, consent")
+        return self
+
     @property
     def required_columns(self) -> list[str]:
         """Columns every row must have: required fields, then the id and time columns when they are configured."""
@@ -91,19 +137,67 @@ class Source(_Section):
         return [n for n, f in self.fields.items() if f.required] + extra
 
 
+def _with_suite(data: Any, *, suite: str, expectations: str) -> Any:
+    """A section as it is written, with the expectations of the suite file it names."""
+    if not isinstance(data, dict) or not isinstance(data.get(suite), str):
+        return data
+    if data.get(expectations):
+        raise ValueError(f"has both {suite!r} and {expectations!r}: keep one of them")
+    return {**data, expectations: read_suite(SUITES_DIR, data[suite])}
+
+
 class Validation(_Section):
     """The contract for incoming rows, in Great Expectations' own words."""
 
-    expectations: list[dict[str, Any]] = Field(default_factory=list, description="as in a GX suite: type, kwargs, meta")
+    suite: str | None = Field(None, description="suite file in include/suites: GX JSON, or YAML with the same keys")
+    expectations: list[dict[str, Any]] = Field(
+        default_factory=list, description="instead of a suite file, as in one: type, kwargs, meta"
+    )
     max_quarantined_pct: float = Field(10.0, ge=0, le=100, description="fail the run above this share of a batch")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_suite(cls, data: Any) -> Any:
+        return _with_suite(data, suite="suite", expectations="expectations")
 
     @field_validator("expectations")
     @classmethod
     def _shape(cls, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        for position, expectation in enumerate(value):
-            if not isinstance(expectation.get("type"), str) or not isinstance(expectation.get("kwargs"), dict):
-                raise ValueError(f"expectation {position} needs 'type' (text) and 'kwargs' (a mapping)")
-        return value
+        return check_expectations(value, where="validation.expectations")
+
+
+class Duplicates(_Section):
+    """What becomes of records that say the same as an earlier one.
+
+    ``keep``: independent records, only reported. ``link``: people see one record of a group, and a group never has one
+    member in the training set and another in the holdout. ``drop``: beyond that, only the first one is ever scored.
+    """
+
+    exact: Literal["keep", "link", "drop"] = Field("link", description="same content under another id")
+    near: Literal["off", "keep", "link", "drop"] = Field("off", description="nearly the same text (MinHash)")
+    threshold: float = Field(0.85, ge=0.8, le=1.0, description="Jaccard similarity of texts called nearly the same")
+    fields: list[str] = Field(default_factory=list, description="fields compared for near ones; all by default")
+
+    @model_validator(mode="after")
+    def _copies_are_the_nearest(self) -> Duplicates:
+        order = ["off", "keep", "link", "drop"]
+        if order.index(self.near) > order.index(self.exact):
+            raise ValueError(f"near ({self.near}) is stricter than exact ({self.exact}): set exact to {self.near}")
+        return self
+
+
+class Privacy(_Section):
+    """What is done about personal data in incoming text, before anything is stored."""
+
+    detect: list[Literal["email", "phone", "card", "iban"]] = Field(
+        default=["email", "phone", "card", "iban"], min_length=1, description="kinds the built-in detector looks for"
+    )
+    action: Literal["off", "flag", "redact", "quarantine"] = Field(
+        "off", description="flag: metadata 'pii'; redact: replace by [kind]; quarantine: the row does not land"
+    )
+    plugin: str | None = Field(
+        None, description="package.module:Class of your own detector", pattern=r"^[\w.]+:[A-Za-z_]\w*$"
+    )
 
 
 class Question(_Section):
@@ -164,6 +258,23 @@ class Training(_Section):
     min_holdout: int = Field(40, ge=10, description="holdout records below which nothing is promoted")
     significance: float = Field(0.05, gt=0, lt=0.5, description="one-sided level of the exact McNemar test")
     seed: int = 17
+    label_suite: str | None = Field(None, description="suite file in include/suites that labels must keep")
+    # Not part of a policy as decisions record it; the table of validations says how labels were judged.
+    label_expectations: list[dict[str, Any]] = Field(
+        default_factory=list,
+        exclude=True,
+        description="instead of a suite file, as in one; without either a default suite is kept",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_suite(cls, data: Any) -> Any:
+        return _with_suite(data, suite="label_suite", expectations="label_expectations")
+
+    @field_validator("label_expectations")
+    @classmethod
+    def _shape(cls, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return check_expectations(value, where="training.label_expectations")
 
 
 class Monitoring(_Section):
@@ -181,6 +292,7 @@ class Schedule(_Section):
     collect: str = Field("*/5 * * * *", description="sweep for late and edited answers")
     retrain: str = "0 3 * * *"
     monitor: str = "30 * * * *"
+    maintain: str = Field("15 2 * * *", description="compaction and clean-up of the project's tables and files")
 
     @field_validator("*")
     @classmethod
@@ -202,6 +314,8 @@ class Project(_Section):
     lake: LakeSection = LakeSection()
     source: Source
     validation: Validation = Validation()
+    duplicates: Duplicates = Duplicates()
+    privacy: Privacy = Privacy()
     labeling: Labeling
     sampling: Sampling = Sampling()
     training: Training | None = Field(None, description="leave out to collect labels only")
@@ -215,6 +329,12 @@ class Project(_Section):
                 raise ValueError(
                     f"question {question.name!r} marks field {question.field!r}, which source.fields lacks"
                 )
+        if unknown := [name for name in self.duplicates.fields if name not in self.source.fields]:
+            raise ValueError(f"duplicates.fields names {unknown[0]!r}, which source.fields lacks")
+        if self.privacy.action == "redact" and self.source.id_column in self.source.fields:
+            raise ValueError(
+                f"privacy.action 'redact' would change ids: {self.source.id_column!r} is both a field and the id column"
+            )
         return self
 
     @cached_property
@@ -260,6 +380,8 @@ def load_project(path: Path) -> Project:
             f"{path.name}: {field}: {first['msg'].removeprefix('Value error, ')}{more}",
             remedy="Correct this field; docs/project-schema.json lists every field.",
         ) from error
+    except ProjectError as error:  # from a suite, which names its own place
+        raise ProjectError(f"{path.name}: {error.what}", remedy=error.remedy) from error
     if project.name != path.stem:
         raise ProjectError(
             f"{path.name}: name is {project.name!r}", remedy=f"Name the project {path.stem!r} or rename the file."

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import Param
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 
 from include.errors import ObjectError, ProjectError, QuarantineLimitError, TrainingError
@@ -39,6 +40,46 @@ DEFAULT_ARGS: dict[str, Any] = {
     ),
 }
 
+# The form of the ingest DAG. Everything but mode and sweep is for a replay.
+INGEST_PARAMS: dict[str, Param] = {
+    "mode": Param(
+        "new_objects",
+        type="string",
+        enum=["new_objects", "replay"],
+        values_display={"new_objects": "Load new objects", "replay": "Replay rows in quarantine"},
+        description="What this run does.",
+    ),
+    "sweep": Param(
+        False, type="boolean", description="Compare every object with the ledger now, not only the places of late."
+    ),
+    "dry_run": Param(
+        True, type="boolean", section="Replay", description="Only say what would pass today; move nothing."
+    ),
+    "batches": Param(
+        [], type="array", items={"type": "integer"}, section="Replay", description="Ingest batches; empty: all."
+    ),
+    "check": Param(
+        None,
+        type=["null", "string"],
+        section="Replay",
+        description="Only rows that failed this check, for example expect_column_values_to_be_in_set.",
+    ),
+    "key": Param(
+        None,
+        type=["null", "string"],
+        section="Replay",
+        description="Only rows of this object; with a / at the end: of this folder.",
+    ),
+    "limit": Param(
+        10_000, type="integer", minimum=1, maximum=100_000, section="Replay", description="At most this many rows."
+    ),
+}
+
+# Back-pressure. Their slots are in deploy/pools.json; a task whose pool does not exist is never started.
+POOL_STAGE = "labelwheel_stage"
+POOL_COMMIT = "labelwheel_commit"
+POOL_MAINTAIN = "labelwheel_maintain"
+
 
 def tags(step: str, project: Project) -> list[str]:
     """The closed vocabulary: exactly one ``stage:``, one ``project:`` and ``labelwheel`` (tests/dags checks it)."""
@@ -54,6 +95,43 @@ def run_moment(dag_run: Any) -> datetime:
     """When a run was meant to happen: its cron slot or backfilled date; without one, when it was created."""
     moment: datetime = getattr(dag_run, "logical_date", None) or dag_run.run_after
     return moment
+
+
+def ingest_schedule(project: Project) -> Any:
+    """Cron; where the project names a queue of S3 events also whenever objects land, as a watcher sees them."""
+    from airflow.sdk import AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
+
+    from include.assets import loop_assets
+
+    source, cron = project.source, CronTriggerTimetable(project.schedule.ingest, timezone="UTC")
+    if not source.events_queue_url:
+        return cron
+    from labelwheel_events import S3EventsTrigger
+
+    trigger = S3EventsTrigger(project.connections.s3, source.events_queue_url, source.bucket, source.prefix)
+    watcher = AssetWatcher(name=f"{project.name}_landing", trigger=trigger)
+    landing = loop_assets(project, landing_watchers=[watcher]).landing
+    return AssetOrTimeSchedule(timetable=cron, assets=[landing])
+
+
+def plan_ingest(project: Project, params: dict[str, Any], dag_run: Any) -> list[int]:
+    """Freeze what an ingest run is asked to do; the numbers of its batches.
+
+    :raises AirflowSkipException: when there is nothing to do, with the reason; also after a dry run.
+    """
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from include.ingestion.events import hinted_keys
+    from include.ingestion.requests import plan_run
+
+    hints = hinted_keys(event.extra for event in reversed(dag_run.consumed_asset_events or []))
+    planned = plan_run(
+        project, lake_of(project), landing_of(project), params, request_id=dag_run.run_id, hints=hints, now=now()
+    )
+    if not planned["batches"]:
+        raise AirflowSkipException(planned["why"])
+    batches: list[int] = planned["batches"]
+    return batches
 
 
 def store_config(project: Project) -> StoreConfig:

@@ -136,7 +136,7 @@ class Home:
         """Everything a stack puts into its state folder (shared virtual environments stay)."""
         files = [self.credentials_file, self.ports_file, self.state_file, self.shown_file, self.path / ".writable"]
         locks = [self.lock_file, self.guardian_lock_file, self.up_lock_file]
-        folders = [self.data, self.logs, self.path / "venvs", self.path / "report.json"]
+        folders = [self.data, self.logs, self.path / "venvs", self.path / "bench", self.path / "report.json"]
         return [path for path in (*files, *locks, *folders) if path.exists()]
 
     def python(self, venv: str) -> Path:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from standalone.home import REPO
 
-LOCKS = ("requirements", "requirements-dev", "standalone/tools")  # in this order: dev is constrained by the first
+# In this order: the others are constrained by the first.
+RIVALS = tuple(f"bench/environments/{name}" for name in ("awswrangler", "bare", "celery", "dlt", "pandas_gx"))
+LOCKS = ("requirements", "requirements-dev", "standalone/tools", *RIVALS)
 OLDEST_PYTHON = "3.11.5"
 
 

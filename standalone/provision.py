@@ -1,4 +1,4 @@
-"""What the services need to know of each other: buckets, Argilla workspaces and members, Airflow connections.
+"""What the services need to know of each other: buckets, Argilla workspaces and members, Airflow connections and pools.
 
 Runs after every start and whenever a file in ``include/projects/`` changes. Everything is looked up first, so running
 it again changes nothing; it speaks REST because a command line call of Airflow or Argilla costs seconds.
@@ -21,6 +21,7 @@ from standalone.s3 import REGION
 from standalone.stack import LAKE_BUCKET, LANDING_BUCKET, Stack
 
 PROJECTS = REPO / "include" / "projects"
+POOLS = REPO / "deploy" / "pools.json"  # the file 'airflow pools import' takes in production
 log = logging.getLogger(__name__)
 
 
@@ -34,6 +35,7 @@ def provision(stack: Stack, projects: Path = PROJECTS) -> None:
         _workspaces(stack, project_workspaces(projects))
         with stack.airflow() as api:
             _connections(stack, api)
+            _pools(api)
             _reparse(api)
     except (httpx.HTTPError, ClientError, BotoCoreError) as error:
         detail = error.response.text[:500] if isinstance(error, httpx.HTTPStatusError) else ""
@@ -113,6 +115,14 @@ def _connections(stack: Stack, api: httpx.Client) -> None:
         if response.status_code == httpx.codes.NOT_FOUND:
             response = api.post("/api/v2/connections", json=connection)
         response.raise_for_status()
+
+
+def _pools(api: httpx.Client) -> None:
+    """Tasks in a pool that does not exist wait for ever. Slots that somebody changed in Airflow stay as they are."""
+    existing = {pool["name"] for pool in _get(api, "/api/v2/pools?limit=100")["pools"]}
+    for name, pool in json.loads(POOLS.read_text(encoding="utf-8")).items():
+        if name not in existing:
+            _post(api, "/api/v2/pools", {"name": name, **pool})
 
 
 def _reparse(api: httpx.Client) -> None:

@@ -17,6 +17,7 @@ from include.errors import LabelingError
 from include.labeling.service import Json, LabelingRefusedError, LabelingService
 from include.labeling.settings import ensure_dataset, known_dataset_id, remember_dataset
 from include.lake import Lake
+from include.lake.consent import consented
 from include.lake.keys import canonical_json, uniform
 from include.project import Project
 
@@ -131,12 +132,8 @@ def _contents(project: Project, lake: Lake, record_ids: Sequence[str]) -> dict[t
         project.name,
         columns=["record_id", "content_hash", "fields_json", "metadata_json", "consent"],
         where=pl.col("record_id").is_in(sorted(set(record_ids))),
-    )
-    return {
-        (row["record_id"], row["content_hash"]): row
-        for row in rows.iter_rows(named=True)
-        if row["consent"] is not False
-    }
+    ).filter(consented(project))
+    return {(row["record_id"], row["content_hash"]): row for row in rows.iter_rows(named=True)}
 
 
 def _item(project: Project, plan: Json, chosen: Json, row: Mapping[str, Any], question_id: str) -> Json:

@@ -6,14 +6,14 @@ Loaded on first use (PEP 562): ``include.lake.keys`` is also imported where no t
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from include.lake.lake import Appended, Lake
+    from include.lake.lake import Appended, DataFile, Lake
     from include.lake.store import Store, StoreConfig
 
-__all__ = ["Appended", "Lake", "Store", "StoreConfig"]
+__all__ = ["Appended", "DataFile", "Lake", "Store", "StoreConfig"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Appended", "Lake"):
+    if name in ("Appended", "DataFile", "Lake"):
         from include.lake import lake as module
     elif name in ("Store", "StoreConfig"):
         from include.lake import store as module  # type: ignore[no-redef]

@@ -25,14 +25,30 @@ def digest(*parts: object) -> str:
     return hasher.hexdigest()
 
 
+# Ids of records and contents are SHA-256 of one text, cut to 128 bits: engines that hash whole columns have it, too.
+RECORD_ID_TEXT = "record:{project}:"
+CONTENT_HASH_TEXT = "content:"
+ID_DIGITS = 32
+SHARDS = "0123456789abcdef"
+
+
 def record_id(project: str, source_id: str) -> str:
     """The id of a record: hash of project and source id."""
-    return digest("record", project, source_id)
+    return _text_hash(RECORD_ID_TEXT.format(project=project) + source_id)
 
 
 def content_hash(fields: dict[str, Any]) -> str:
     """Equal for equal fields, whatever their order."""
-    return digest("content", canonical_json(fields))
+    return _text_hash(CONTENT_HASH_TEXT + canonical_json(fields))
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:ID_DIGITS]
+
+
+def ingest_app_id(project: str, batch: int) -> str:
+    """The application transaction under which an ingest batch lands in each table."""
+    return f"ingest/{project}/{batch}"
 
 
 def shard(record_id: str) -> str:

@@ -27,6 +27,20 @@ class Table:
     version: str | None = None  # among rows with the same key, the greatest value is current
     partition_by: tuple[str, ...] = ("project",)
 
+    @property
+    def repetitive(self) -> list[str]:
+        """Columns whose values repeat a lot, so that a dictionary makes them small."""
+        return [name for name in self.schema.names if name in REPETITIVE and name not in self.partition_by]
+
+    @property
+    def ordered(self) -> list[str]:
+        """Columns whose least and greatest values let readers skip files: all but long texts."""
+        return [field.name for field in self.schema if not field.name.endswith("_json") and field.type != pa.binary()]
+
+
+# Columns that say where a row comes from or which of a few kinds it is.
+REPETITIVE = frozenset({"revision", "consent", "bucket", "key", "object_version", "ingest_batch", "ingested_at"})
+
 
 def _table(
     name: str,
@@ -47,18 +61,22 @@ OBJECTS = _table(
         "bucket": TEXT,
         "key": TEXT,
         "object_version": TEXT,  # version id, or etag where versioning is off
+        "etag": TEXT,
         "size_bytes": LONG,
         "last_modified_at": TIME,
-        "status": TEXT,  # loaded | rejected | superseded | vanished
-        "rows": LONG,  # = accepted + duplicates + quarantined
+        "revision": LONG,  # grows when a replay or a sweep changes what is known about the object
+        "status": TEXT,  # loaded | rejected | superseded | vanished | held | deleted
+        "rows": LONG,  # = accepted + duplicates + quarantined + replayed
         "accepted": LONG,
         "duplicates": LONG,
-        "quarantined": LONG,
+        "quarantined": LONG,  # still in quarantine
+        "replayed": LONG,  # left quarantine by a replay, as a record or as a duplicate of one
         "error": TEXT,
         "ingest_batch": LONG,
         "committed_at": TIME,
     },
     ("bucket", "key", "object_version"),
+    version="revision",
 )
 
 RECORDS = _table(
@@ -66,9 +84,10 @@ RECORDS = _table(
     {
         "revision": LONG,  # grows with every changed content of the same record_id
         "content_hash": TEXT,
+        "state_hash": LONG,  # of content, metadata, event time and consent: a new revision has another one
         "source_id": TEXT,
         "fields_json": TEXT,
-        "metadata_json": TEXT,
+        "metadata_json": TEXT,  # configured columns first, then those the project does not know; missing ones left out
         "event_at": TIME,
         "ingested_at": TIME,
         "consent": BOOL,  # null: the project has no consent column
@@ -90,16 +109,75 @@ QUARANTINE = _table(
         "key": TEXT,
         "object_version": TEXT,
         "row_number": LONG,  # -1: the object as a whole
-        "stage": TEXT,  # object | parse | validate
+        "attempt": LONG,  # 0 when the row arrived, one more with every replay
+        "stage": TEXT,  # object | parse | validate | batch
         "reason": TEXT,  # one sentence
         "failures_json": TEXT,  # [{"expectation", "column", "observed"}]
         "raw": pa.binary(),
+        "header": pa.binary(),  # the header line of a CSV object
         "suite_version": TEXT,
         "ingest_batch": LONG,
         "quarantined_at": TIME,
-        "replayed_at": TIME,
+        "replayed_at": TIME,  # when it left quarantine
     },
     ("bucket", "key", "object_version", "row_number"),
+    version="attempt",
+)
+
+DUPLICATES = _table(
+    "duplicates",
+    {
+        "content_hash": TEXT,
+        "group_id": TEXT,  # content hash of the first content of its group
+        "kind": TEXT,  # exact | near
+        "duplicate_of": TEXT,  # the earlier record it was found equal or similar to
+        "similarity": REAL,  # 1 for exact ones, else estimated Jaccard similarity
+        "method": TEXT,  # how texts were compared; null for exact ones
+        "ingest_batch": LONG,
+        "linked_at": TIME,
+    },
+    ("record_id", "content_hash"),
+    sharded=True,
+)
+
+# The index behind `duplicates`: one row per content, written when it is first seen.
+SIGNATURES = _table(
+    "signatures",
+    {
+        "content_hash": TEXT,
+        "record_id": TEXT,  # the record that had this content first
+        "group_id": TEXT,  # content_hash, or the group of the earlier content it resembles
+        "duplicate_of": TEXT,  # the record that had that content first; null for the first of a group
+        "similarity": REAL,
+        "method": TEXT,  # null: not compared, only equal contents are found
+        "position": LONG,  # order of arrival within the ingest batch
+        "ingest_batch": LONG,
+        **{f"band_{band:02d}": LONG for band in range(16)},  # the MinHash signature, 8 slots of a byte each
+    },
+    ("content_hash",),
+)
+
+VALIDATIONS = _table(
+    "validations",
+    {
+        "suite": TEXT,  # ingest | labels
+        "input_id": TEXT,  # what was judged: the ingest batch, or the snapshot id
+        "position": LONG,  # 0-based, of the expectation in the suite
+        "ingest_batch": LONG,  # null for labels
+        "suite_version": TEXT,
+        "expectation": TEXT,
+        "column": TEXT,  # or several, comma-separated; null for the table as a whole
+        "level": TEXT,  # row | share | batch
+        "severity": TEXT,  # quarantine | warn | hold
+        "success": BOOL,  # null: skipped
+        "why": TEXT,  # why it was skipped, or could not be judged, which counts as failed
+        "element_count": LONG,
+        "unexpected_count": LONG,
+        "observed_json": TEXT,  # the observed value of batch-level expectations
+        "kwargs_json": TEXT,  # as judged: figures of the last good batch filled in
+        "validated_at": TIME,
+    },
+    ("suite", "input_id", "position"),
 )
 
 PREDICTIONS = _table(
@@ -222,7 +300,7 @@ MODELS = _table(
 DECISIONS = _table(
     "decisions",
     {
-        "kind": TEXT,  # sample | retrain | promote | audit
+        "kind": TEXT,  # sample | retrain | promote | audit | replay
         "input_id": TEXT,  # batch id or snapshot id or digest of what was looked at
         "outcome": TEXT,  # yes | no
         "why": TEXT,  # one sentence
@@ -255,6 +333,9 @@ TABLES: dict[str, Table] = {
         OBJECTS,
         RECORDS,
         QUARANTINE,
+        DUPLICATES,
+        SIGNATURES,
+        VALIDATIONS,
         PREDICTIONS,
         SELECTIONS,
         RESPONSES,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -138,15 +139,33 @@ class Store:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Paths under a folder, in no particular order."""
+        for path, _ in self.list_with_times(prefix):
+            yield path
+
+    def list_with_times(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Paths under a folder and when each was last written, in no particular order."""
         import obstore
         from obstore.exceptions import BaseError
 
         try:
             for page in obstore.list(self._client, prefix):
                 for item in page:
-                    yield str(item["path"])
+                    yield str(item["path"]), item["last_modified"]
         except (BaseError, FileNotFoundError) as error:
             raise self._explain(error, prefix) from error
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Remove objects in this order; those that are gone already do not matter."""
+        import obstore
+        from obstore.exceptions import BaseError
+
+        for path in paths:
+            try:
+                obstore.delete(self._client, path)
+            except FileNotFoundError:  # some servers say so, others do not
+                continue
+            except BaseError as error:
+                raise self._explain(error, path) from error
 
     def get_json(self, path: str) -> Any | None:
         """The object as JSON, or None when there is none."""

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from include.lake import Lake
+from include.lake.consent import consented
+from include.lake.groups import Groups
 from include.monitoring.champion import champion_pointer, champion_predictions, snapshot_records
 from include.project import Project
 
@@ -116,8 +118,9 @@ def wilson_interval(share: float, n_effective: float) -> tuple[float, float]:
 def measure_accuracy(project: Project, lake: Lake, *, cycle: str, now: datetime) -> dict[str, Any]:
     """Estimate the champion's accuracy for one cycle and write it to ``metrics`` as ``accuracy``, once per cycle.
 
-    Used are batches that have no record in the champion's snapshot: records that estimate a model never trained it. Of
-    each, the population is what it was drawn from. Unanswered records are non-response: a record's probability is
+    Used are batches that have no record in the champion's snapshot, nor a duplicate of one: records that estimate a
+    model never trained it. Of each, the population is what it was drawn from, one record per group of duplicates.
+    Unanswered records are non-response: a record's probability is
     multiplied by the answered share of its strategy. Until such batches have 20 labels, the holdout stands in.
 
     :param cycle: the time slot this figure belongs to.
@@ -157,7 +160,9 @@ def _batch_estimates(project: Project, lake: Lake, pointer: dict[str, Any]) -> l
         project.name,
         columns=["batch_id", "record_id", "content_hash", "strategy", "gold", "inclusion_probability", "selected_at"],
     )
-    touched = chosen.join(seen, on="record_id", how="semi")
+    groups = Groups.read(project, lake)
+    chosen, seen = groups.of(chosen), groups.of(seen)
+    touched = pl.concat([chosen.join(seen, on=key, how="semi") for key in ("record_id", "group_id")])
     drawn = chosen.join(touched, on="batch_id", how="anti").filter(
         pl.col("inclusion_probability").is_not_null()
         & ~pl.col("gold").fill_null(False)
@@ -167,16 +172,17 @@ def _batch_estimates(project: Project, lake: Lake, pointer: dict[str, Any]) -> l
         return []
     predictions = champion_predictions(project, lake, pointer["model_version"])
     records = lake.read("records", project.name, columns=["record_id", "content_hash", "consent", "ingested_at"])
-    population = records.filter(pl.col("consent").is_null() | pl.col("consent")).join(
-        predictions, on=["record_id", "content_hash"]
-    )
+    population = groups.of(records.filter(consented(project)).join(predictions, on=["record_id", "content_hash"]))
     answered = _answered(project, lake, drawn, population)
     estimates = []
     for (batch_id,), batch in answered.sort("selected_at", "record_id").group_by("batch_id", maintain_order=True):
         at = batch["selected_at"][0]
         earlier = chosen.filter((pl.col("selected_at") < at) & (pl.col("batch_id") != batch_id))
         known = (pl.col("ingested_at") <= at) | pl.col("record_id").is_in(batch["record_id"].to_list())
-        candidates = population.filter(known).join(earlier, on="record_id", how="anti")
+        candidates = population.filter(known).join(earlier, on="group_id", how="anti")
+        candidates = candidates.join(earlier, on="record_id", how="anti")
+        drawn_from = candidates.join(batch, on="group_id", how="anti")
+        candidates = pl.concat([groups.first(drawn_from), candidates.join(batch, on="record_id", how="semi")])
         estimates.append(
             estimate_accuracy(
                 candidates["confidence"].to_numpy(),
@@ -202,7 +208,7 @@ def _answered(project: Project, lake: Lake, drawn: pl.DataFrame, population: pl.
     ).filter(pl.col("status") == "final")
     labels = labels.with_columns(pl.Series("truth", [json.loads(v) for v in labels["value_json"]], pl.String))
     keys = ["record_id", "content_hash"]
-    answered = drawn.join(labels, on=keys).join(population, on=keys)
+    answered = drawn.join(labels, on=keys).join(population.drop("group_id"), on=keys)
     stratum = ["batch_id", "strategy"]
     asked = drawn.group_by(stratum).len("asked")
     done = answered.group_by(stratum).len("done")

@@ -35,7 +35,7 @@ def snapshot_time(project: Project, lake: Lake, snapshot_id: str) -> datetime:
 
 
 def snapshot_records(project: Project, lake: Lake, snapshot_id: str) -> pl.DataFrame:
-    """One column, ``record_id``: every record of the snapshot, trained on or held out.
+    """``record_id`` and ``content_hash`` of every record of the snapshot, trained on or held out.
 
     :raises TrainingError: when the snapshot's file is gone.
     """
@@ -44,7 +44,7 @@ def snapshot_records(project: Project, lake: Lake, snapshot_id: str) -> pl.DataF
     data = lake.files.get(f"snapshots/{project.name}/{snapshot_id}.parquet")
     if data is None:
         raise _lost(snapshot_id)
-    return pl.read_parquet(io.BytesIO(data), columns=["record_id"])
+    return pl.read_parquet(io.BytesIO(data), columns=["record_id", "content_hash"])
 
 
 def champion_predictions(project: Project, lake: Lake, model_version: str) -> pl.DataFrame:

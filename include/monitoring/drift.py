@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from include.lake import Lake
+from include.lake.consent import consented
 from include.lake.keys import digest
 from include.monitoring.champion import champion_pointer, champion_predictions, snapshot_time
 from include.project import Project
@@ -123,16 +124,23 @@ def measure_drift(project: Project, lake: Lake, *, cycle: str, now: datetime) ->
 
 
 def _windows(project: Project, lake: Lake, model_version: str, since: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The champion's labels of the records known then, and of the newest ones that came after."""
+    """The champion's labels of the records known then, and of the newest ones that came after; all with consent now.
+
+    Duplicates count: a wave of equal mails is a change of the data.
+    """
     import polars as pl
 
     columns = ["record_id", "revision", "content_hash", "event_at", "ingested_at"]
+    consents = lake.read("records", project.name, columns=["record_id", "consent"])
+    refused = consents.filter(~consented(project)).select("record_id")
     predictions = champion_predictions(project, lake, model_version)
     known = lake.read("records", project.name, columns=columns, where=pl.col("ingested_at") <= since, newest=False)
     known = known.sort("revision").unique("record_id", keep="last")  # as they were then, whatever changed since
+    known = known.join(refused, on="record_id", how="anti")
     later = lake.read("records", project.name, columns=columns, where=pl.col("ingested_at") > since)
     newest = (
-        later.join(predictions, on=["record_id", "content_hash"])
+        later.join(refused, on="record_id", how="anti")
+        .join(predictions, on=["record_id", "content_hash"])
         .sort(pl.coalesce("event_at", "ingested_at"), "record_id")
         .tail(project.monitoring.window_records)
     )

@@ -17,6 +17,8 @@ import polars as pl
 
 from include.errors import LabelwheelError
 from include.lake import Lake
+from include.lake.consent import consented
+from include.lake.groups import Groups
 from include.lake.keys import canonical_json, digest, shard, uniform
 from include.project import Project
 from include.sampling.cycle import batch_id as batch_key
@@ -64,7 +66,8 @@ def plan_cycle(
         return _skip(project, lake, batch_id, "backlog", why, now)
     candidates = _candidates(project, lake, model_version)
     if candidates.is_empty():
-        return _skip(project, lake, batch_id, "no-candidates", "No batch: every usable record was already chosen.", now)
+        why = "No batch: every usable record was already chosen, is a duplicate, or waits for ingest to compare it."
+        return _skip(project, lake, batch_id, "no-candidates", why, now)
     selections = _select(project, candidates, cycle=cycle, model_version=model_version)
     return _freeze(project, lake, batch_id, selections, candidates.height, model_version, now)
 
@@ -84,7 +87,7 @@ def plan_listed(
     Nothing is drawn, so the inclusion probability is null: these answers never enter an unbiased estimate. Nobody sees
     a suggestion: the model is the accuser here. The split of a record stays what it was.
 
-    :param suspects: ``{"record_id", "score", "why"}`` each.
+    :param suspects: ``{"record_id", "score", "why"}`` each; those without consent are left out.
     :returns: as ``plan_cycle``; a dry run is *skipped* and leaves only its decision.
     """
     batch_id = batch_key(project.name, "audit", request_id)
@@ -96,15 +99,15 @@ def plan_listed(
         return _skip(project, lake, batch_id, "dry-run", why, now, inputs={"suspects": list(suspects)})
     if not suspects:
         return _skip(project, lake, batch_id, "nothing-found", f"Nothing to look at again. {found}", now)
-    records = lake.read("records", project.name, columns=["record_id", "content_hash"])
-    content = dict(records.iter_rows())
-    asked = lake.read("selections", project.name, columns=["record_id", "tier", "split", "selected_at"])
-    history = {row["record_id"]: row for row in asked.sort("selected_at", descending=True).iter_rows(named=True)}
+    records = lake.read("records", project.name, columns=["record_id", "content_hash", "consent"])
+    records = records.filter(consented(project)).drop("consent")
+    asked = lake.read("selections", project.name, columns=["record_id", "content_hash", "tier", "split", "selected_at"])
+    known = {row["record_id"]: row for row in _with_splits(Groups.read(project, lake), records, asked).to_dicts()}
     tiers = dict(asked.group_by("record_id").agg(pl.col("tier").max()).iter_rows())
     selections = [
         {
             "record_id": suspect["record_id"],
-            "content_hash": content[suspect["record_id"]],
+            "content_hash": known[suspect["record_id"]]["content_hash"],
             "strategy": "audit",
             "score": suspect["score"],
             "weight": None,
@@ -115,11 +118,12 @@ def plan_listed(
             "blind": True,
             "gold": False,
             "tier": tiers.get(suspect["record_id"], -1) + 1,
-            "split": history[suspect["record_id"]]["split"] if suspect["record_id"] in history else "train",
+            "split": known[suspect["record_id"]]["split"] or "train",
             "reason": f"A second look: {reason}",
             "suggestion": None,
         }
         for suspect in suspects
+        if suspect["record_id"] in known
     ]
     return _freeze(project, lake, batch_id, selections, len(selections), None, now)
 
@@ -238,14 +242,17 @@ def _decide(
 def _candidates(project: Project, lake: Lake, model_version: str | None) -> pl.DataFrame:
     """Records people may see and were never asked about, sorted by id, with the champion's view of each.
 
-    A record whose content changed since may be asked about again; ``split`` is what its first selection decided.
+    Of a group of duplicates it is the first record, unless people were asked about any that is still there. A record
+    whose content changed since may be asked about again; ``split`` is what the first selection of the record, or of any
+    content of its group, decided.
     """
-    records = lake.read("records", project.name, columns=["record_id", "content_hash", "consent"])
-    records = records.filter(pl.col("consent").is_null() | pl.col("consent")).drop("consent")
+    records = lake.read("records", project.name, columns=["record_id", "content_hash", "consent", "ingest_batch"])
+    groups = Groups.read(project, lake)
+    records = records.filter(consented(project) & groups.settled()).drop("consent", "ingest_batch")
     asked = lake.read("selections", project.name, columns=["record_id", "content_hash", "split", "selected_at"])
-    records = records.join(asked, on=["record_id", "content_hash"], how="anti").sort("record_id")
-    first = asked.sort("selected_at").unique("record_id", keep="first", maintain_order=True)
-    records = records.join(first.select("record_id", "split"), on="record_id", how="left")
+    records = _with_splits(groups, records, asked)
+    answered = records.join(asked, on=["record_id", "content_hash"], how="semi")
+    records = groups.first(records.join(answered, on="group_id", how="anti")).sort("record_id")
     if model_version is None:
         return records.with_columns(
             pl.lit(None, pl.String).alias("label"),
@@ -260,6 +267,17 @@ def _candidates(project: Project, lake: Lake, model_version: str | None) -> pl.D
         where=(pl.col("model_version") == model_version) & (pl.col("origin") == "batch"),
     )
     return records.join(predictions, on=["record_id", "content_hash"], how="left").sort("record_id")
+
+
+def _with_splits(groups: Groups, records: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
+    """The records with ``group_id`` and ``split``; null when neither record nor group was ever selected."""
+    records, asked = groups.of(records), groups.of(asked).sort("selected_at")
+    own = asked.unique("record_id", keep="first", maintain_order=True).select("record_id", "split")
+    of_group = asked.unique("group_id", keep="first", maintain_order=True).select(
+        "group_id", pl.col("split").alias("_s")
+    )
+    joined = records.join(own, on="record_id", how="left").join(of_group, on="group_id", how="left")
+    return joined.with_columns(pl.coalesce("split", "_s")).drop("_s")
 
 
 def _select(
@@ -294,7 +312,7 @@ def _select(
                 "blind": uniform("blind", project.name, row["record_id"]) < rules.blind_share,
                 "gold": False,
                 "tier": 0,
-                "split": row["split"] or _split(project, row["record_id"], frame.strategy),
+                "split": row["split"] or _split(project, row["group_id"], frame.strategy),
                 "reason": _reason(frame.strategy, row),
                 "suggestion": None,
             }
@@ -333,9 +351,9 @@ def _chance_in_second(second: Frame, row: dict[str, Any], floor_share: float) ->
     return min(1.0, weight * second.draw.threshold)
 
 
-def _split(project: Project, record_id: str, strategy: str) -> str:
+def _split(project: Project, group_id: str, strategy: str) -> str:
     """Decided once, at first selection: the holdout is filled from the random frame only."""
-    held_out = strategy == RANDOM and uniform("split", project.name, record_id) < project.sampling.holdout_share
+    held_out = strategy == RANDOM and uniform("split", project.name, group_id) < project.sampling.holdout_share
     return "holdout" if held_out else "train"
 
 

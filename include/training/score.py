@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from include.lake import Lake
+from include.lake.consent import consented
+from include.lake.groups import Groups
 from include.lake.keys import canonical_json, digest, shard
 from include.project import Project
 from include.training import registry
@@ -22,6 +24,8 @@ SLICE_RECORDS = 5_000
 
 def score_candidates(project: Project, lake: Lake, *, now: datetime) -> dict[str, Any]:
     """Predict the present content of every record with consent that lacks a prediction of this model version.
+
+    Dropped duplicates are left out; linked ones are scored, because they are data as good as any.
 
     Work is cut into slices of ``SLICE_RECORDS`` in the order of ``record_id``; each is one append named by its content,
     so a retry goes on where the killed attempt stopped.
@@ -50,15 +54,20 @@ def _pending(project: Project, lake: Lake, model_version: str) -> pl.DataFrame:
     """Ids and content hashes still to be predicted, sorted by id."""
     import polars as pl
 
-    records = lake.read("records", project.name, columns=["record_id", "content_hash", "consent"])
+    records = lake.read("records", project.name, columns=["record_id", "content_hash", "consent", "ingest_batch"])
+    groups = Groups.read(project, lake)
     done = lake.read(
         "predictions",
         project.name,
         columns=["record_id", "content_hash"],
         where=(pl.col("model_version") == model_version) & (pl.col("origin") == "batch"),
     )
-    usable = records.filter(pl.col("consent").is_null() | pl.col("consent"))
-    return usable.drop("consent").join(done, on=["record_id", "content_hash"], how="anti").sort("record_id")
+    usable = groups.kept(groups.of(records.filter(consented(project) & groups.settled())))
+    return (
+        usable.select("record_id", "content_hash")
+        .join(done, on=["record_id", "content_hash"], how="anti")
+        .sort("record_id")
+    )
 
 
 def _predictions(
@@ -71,9 +80,9 @@ def _predictions(
     records = lake.read(
         "records",
         project.name,
-        columns=["record_id", "content_hash", "fields_json"],
+        columns=["record_id", "content_hash", "fields_json", "consent"],
         where=pl.col("shard").is_in(shards) & pl.col("record_id").is_between(pl.lit(first), pl.lit(last)),
-    )
+    ).filter(consented(project))
     # A record that changed since the slice was cut is left to the next run.
     found = part.join(records, on=["record_id", "content_hash"]).sort("record_id")
     probabilities = predict(model, [record_text(project, fields) for fields in found["fields_json"]])

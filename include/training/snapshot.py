@@ -15,6 +15,8 @@ import pyarrow as pa
 
 from include.errors import ProjectError, TrainingError
 from include.lake import Lake
+from include.lake.consent import consented
+from include.lake.groups import Groups
 from include.lake.keys import canonical_json, digest
 from include.project import Project, Training
 
@@ -63,8 +65,12 @@ def record_text(project: Project, fields_json: str) -> str:
 def current_labels(project: Project, lake: Lake) -> pl.DataFrame:
     """What the labels say now about records that may be trained or evaluated on, in the columns of ``SCHEMA``.
 
-    A row is a final label of the record's present content. Left out: gold records, records without consent, and
-    records no batch ever selected (they have no split). Split and probability are those of the earliest selection.
+    A row is a final label of the record's present content. Left out: gold records and their duplicates, records without
+    consent, and records no batch ever selected (they have no split). Split and probability are those of the earliest
+    selection.
+
+    A group of duplicates has one row, that of the record people were asked about first. If it ever had a record in
+    each split (records change, and so does what counts as a duplicate), it trains: a model may have seen it.
     """
     import polars as pl
 
@@ -80,9 +86,10 @@ def current_labels(project: Project, lake: Lake) -> pl.DataFrame:
         project.name,
         columns=["record_id", "content_hash", "fields_json", "consent"],
         where=pl.col("record_id").is_in(labels["record_id"].to_list()),
-    ).filter(pl.col("consent").is_null() | pl.col("consent"))
-    chosen = _first_selections(project, lake)
-    frame = labels.join(records, on=["record_id", "content_hash"]).join(chosen, on="record_id")
+    ).filter(consented(project))
+    groups = Groups.read(project, lake)
+    labels = groups.of(labels.join(records, on=["record_id", "content_hash"]))
+    frame = _on_one_side(project, lake, groups, labels)
     texts = [record_text(project, fields_json) for fields_json in frame["fields_json"]]
     values = [json.loads(value_json) for value_json in frame["value_json"]]
     return (
@@ -93,22 +100,31 @@ def current_labels(project: Project, lake: Lake) -> pl.DataFrame:
     )
 
 
-def _first_selections(project: Project, lake: Lake) -> pl.DataFrame:
-    """Split and inclusion probability of every record that was selected and is not gold."""
+def _on_one_side(project: Project, lake: Lake, groups: Groups, labels: pl.DataFrame) -> pl.DataFrame:
+    """One label per group, with the split and inclusion probability of its record's first selection."""
     import polars as pl
 
     chosen = lake.read(
         "selections",
         project.name,
-        columns=["record_id", "batch_id", "split", "gold", "inclusion_probability", "selected_at"],
-    )
+        columns=[
+            "record_id", "content_hash", "batch_id", "split", "gold", "inclusion_probability", "selected_at"
+        ],
+    )  # fmt: skip
+    chosen = groups.of(chosen).sort("selected_at", "batch_id")
+    chosen = chosen.with_columns(pl.col("split").first().over("record_id"))
     gold = chosen.filter(pl.col("gold").fill_null(False))
+    trained = chosen.filter(pl.col("split") == "train").select("group_id").unique()
+    first = chosen.unique("record_id", keep="first", maintain_order=True).drop("content_hash", "group_id", "gold")
     return (
-        chosen.sort("selected_at", "batch_id")
-        .unique("record_id", keep="first", maintain_order=True)
-        .join(gold, on="record_id", how="anti")
+        labels.join(first.with_row_index("order"), on="record_id")
         .filter(pl.col("split").is_in(["train", "holdout"]))
-        .select("record_id", "split", "inclusion_probability")
+        .join(gold, on="record_id", how="anti")
+        .join(gold, on="group_id", how="anti")
+        .sort("order")
+        .unique("group_id", keep="first", maintain_order=True)
+        .join(trained.with_columns(pl.lit("train").alias("side")), on="group_id", how="left")
+        .with_columns(pl.coalesce("side", "split").alias("split"))
     )
 
 

@@ -19,6 +19,7 @@ from include.lake import Lake
 from include.lake.keys import canonical_json
 from include.project import Project
 from include.training import gate, registry
+from include.training.label_contract import check_labels
 from include.training.snapshot import load_snapshot, training_rules
 from include.training.trainers import Model, fit, get_trainer, predict
 
@@ -33,12 +34,14 @@ def train(project: Project, lake: Lake, snapshot_id: str, *, now: datetime) -> d
 
     :returns: ``{"model_version", "snapshot_id", "trainer", "train", "classes"}``; counts of records and classes.
     :raises ProjectError: when the project does not train, or its trainer cannot be loaded.
-    :raises TrainingError: when the snapshot is not what its id says, or nothing can be learned from it.
+    :raises TrainingError: when the snapshot is not what its id says, breaks the contract for labels, or nothing can be
+        learned from it.
     """
     import polars as pl
 
     rules = training_rules(project)
-    rows = load_snapshot(project, lake, snapshot_id).filter(pl.col("split") == "train")
+    snapshot = load_snapshot(project, lake, snapshot_id)
+    rows = snapshot.filter(pl.col("split") == "train")
     classes = rows["label"].n_unique()
     result = {"snapshot_id": snapshot_id, "trainer": rules.trainer, "train": rows.height, "classes": classes}
     earlier = lake.read("models", project.name).filter(
@@ -53,6 +56,7 @@ def train(project: Project, lake: Lake, snapshot_id: str, *, now: datetime) -> d
             f"the {rows.height} training labels of snapshot {snapshot_id[:8]} know {classes} of the two classes needed",
             remedy="Label more records, until a second class appears.",
         )
+    check_labels(project, lake, snapshot_id, snapshot, now=now)
     weights = rows["posterior"].fill_null(1.0).to_numpy()
     try:
         model = fit(

@@ -1,6 +1,7 @@
 """Rules every DAG file keeps; each rule is what an operator relies on at three in the morning."""
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 
 from include.project import load_projects, project_files
+from tests.dags.conftest import ROOT
 
-STEPS = ["ingest", "sample", "collect", "retrain", "monitor", "audit"]
+STEPS = ["ingest", "sample", "collect", "retrain", "monitor", "audit", "maintain"]
 MANUAL = ["**Runs when**", "**Reads**", "**Writes**", "**Re-run**", "**If it fails**"]
 LINES = 90
 
@@ -46,7 +48,10 @@ def test_a_dag_file_is_a_page_of_wiring(dag_files: list[Path], step: str) -> Non
 
 @pytest.mark.parametrize("step", STEPS)
 def test_heavy_or_far_things_are_imported_inside_tasks(dag_files: list[Path], step: str) -> None:
-    allowed = ("airflow.sdk", "include.assets", "include.project", "labelwheel_runtime", "labelwheel_argilla.triggers")
+    allowed = (
+        *("airflow.sdk", "include.assets", "include.project"),
+        *("labelwheel_runtime", "labelwheel_argilla.triggers", "labelwheel_data_docs"),
+    )
     tree = ast.parse(next(f for f in dag_files if f.stem == step).read_text())
     names = [n.name for node in tree.body if isinstance(node, ast.Import) for n in node.names]
     names += [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
@@ -99,6 +104,36 @@ def test_gates_sit_upstream_of_what_they_guard(bag: Any, step: str, gate: str, w
     assert dags
     for dag in dags:
         assert gate in dag.get_task(write).get_flat_relative_ids(upstream=True)
+
+
+def test_every_pool_a_task_waits_in_is_provisioned(bag: Any) -> None:
+    """Airflow never starts a task whose pool does not exist; it only warns."""
+    import labelwheel_runtime as runtime
+
+    pools = json.loads((ROOT / "deploy" / "pools.json").read_text())
+    assert set(pools) == {runtime.POOL_STAGE, runtime.POOL_COMMIT, runtime.POOL_MAINTAIN}
+    assert all(pool["slots"] >= 1 and pool["description"] for pool in pools.values())
+    used = {task.pool for dag in bag.dags.values() for task in dag.tasks}
+    assert runtime.POOL_MAINTAIN in used
+    assert used <= {*pools, "default_pool"}
+
+
+def test_a_missing_pool_is_a_warning_on_the_dag() -> None:
+    """What an operator sees who forgot to import the pools (docs/runbooks/maintain.md)."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(ROOT / "dags" / "maintain.py"), known_pools={"default_pool"})
+    warnings = {warning.dag_id: warning.message for warning in bag.dag_warnings}
+    assert set(warnings) == {project.dag_id("maintain") for project in load_projects()}
+    assert all("non-existent pools: ['labelwheel_maintain']" in message for message in warnings.values())
+
+
+def test_maintain_never_keeps_files_for_less_than_a_week(bag: Any) -> None:
+    dags = [dag for dag_id, dag in bag.dags.items() if dag_id.endswith("__maintain")]
+    assert dags
+    for dag in dags:
+        assert dag.params["retention_days"] == 14
+        assert dag.params.get_param("retention_days").schema["minimum"] == 7
 
 
 def test_audit_is_dry_by_default_and_needs_a_reason(bag: Any) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-PRELOADED = ["boto3", "deltalake", "great_expectations", "obstore.store", "polars", "include.ingestion.steps"]
+PRELOADED = ["boto3", "deltalake", "great_expectations", "obstore.store", "polars", "include.ingestion.stage"]
 CRASHED = 77
 WAIT_SECONDS = 60
 

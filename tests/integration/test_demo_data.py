@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from include.ingestion import steps
+from include.ingestion.commit import check_quarantine_limit, commit
 from include.ingestion.landing import Landing
+from include.ingestion.planning import plan
+from include.ingestion.stage import stage
 from include.lake import Lake, StoreConfig
 from include.project import PROJECTS_DIR, load_project
 from standalone.demo_data import addresses, emails, registry
@@ -96,11 +98,11 @@ def test_upload_is_idempotent_and_only_flawed_rows_are_quarantined(name, home, s
         return upload_stream(client, name, home, bucket=s3_server.bucket, **period)
 
     def ingest() -> dict:
-        batches = steps.plan(project, lake, landing, now=now)["batches"]
+        batches = plan(project, lake, landing, now=now)["batches"]
         for batch in batches:
-            steps.stage(project, lake, landing, batch, now=now)
-        counts = steps.commit(project, lake, batches, now=now)
-        steps.check_quarantine_limit(project, counts)
+            stage(project, lake, landing, batch, now=now)
+        counts = commit(project, lake, batches, now=now)
+        check_quarantine_limit(project, counts)
         return counts
 
     first = upload(until=cut)

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from standalone import processes
-from standalone.provision import project_workspaces
+from standalone.provision import POOLS, project_workspaces
 from standalone.stack import LAKE_BUCKET, LANDING_BUCKET, Stack
 from tests.stack_fixture import run_standalone
 
@@ -88,10 +88,14 @@ def test_everything_is_provisioned(stack: Stack) -> None:
         with stack.argilla(account) as api:
             mine = {w["name"] for w in api.get("/api/v1/me/workspaces").raise_for_status().json()["items"]}
         assert mine == project_workspaces(Path("include/projects").absolute())
+    wanted_pools = {name: pool["slots"] for name, pool in json.loads(POOLS.read_text()).items()}
+    assert wanted_pools
     with stack.airflow() as api:
         for name in ("labelwheel_s3", "labelwheel_argilla"):
             connection = api.get(f"/api/v2/connections/{name}").raise_for_status().json()
             assert connection["password"] == "***"
+        pools = {pool["name"]: pool["slots"] for pool in api.get("/api/v2/pools").raise_for_status().json()["pools"]}
+    assert {name: pools.get(name) for name in wanted_pools} == wanted_pools
 
 
 def test_second_up_changes_nothing(stack: Stack, home: Path) -> None:

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from include.errors import TrainingError
-from include.monitoring.accuracy import estimate_accuracy, measure_accuracy, pool, wilson_interval
+from include.lake import keys
+from include.monitoring.accuracy import (
+    _batch_estimates,
+    estimate_accuracy,
+    measure_accuracy,
+    pool,
+    wilson_interval,
+)
+from include.monitoring.champion import champion_pointer
 from include.sampling.draw import margin_weights, priority_draw
 from tests.include.monitoring.conftest import FROZEN
 from tests.include.training.world import World, mixed
@@ -251,3 +259,47 @@ def test_a_lost_snapshot_is_an_error(crowned: World):
     obstore.delete(crowned.lake.files._client, f"snapshots/mails/{pointer['snapshot_id']}.parquet")
     with pytest.raises(TrainingError, match="is missing from the lake"):
         measure_accuracy(crowned.project, crowned.lake, cycle="c1", now=NOW)
+
+
+def test_duplicates_count_once_in_the_population(crowned: World):
+    """The batch was drawn from one record per group, so the estimate is about those."""
+    (selected, other), confidences = crowned.records(mixed(2), name="later", at=FROZEN), [0.9, 0.5]
+    copies = [keys.record_id(crowned.project.name, f"copy-{number}") for number in range(30)]
+    crowned.hashes |= dict.fromkeys(copies, crowned.hashes[selected])
+    head = {"revision": 1, "content_hash": crowned.hashes[selected], "ingested_at": FROZEN}
+    crowned.write("records", [{"record_id": one, **head} for one in copies])
+    at = FROZEN + timedelta(hours=1)
+    crowned.select([selected], batch="b2", at=at, inclusion_probability=1.0)
+    crowned.label([selected])
+    kind = crowned.kinds[selected]
+    crowned.predict([selected, other, *copies], [kind] * 32, [*confidences, *[0.9] * 30])
+    pointer = champion_pointer(crowned.project, crowned.lake)
+    assert pointer is not None
+    (estimate,) = _batch_estimates(crowned.project, crowned.lake, pointer)
+    assert estimate.value == pytest.approx(0.7 + 0.1)  # mean of 0.9 and 0.5, and what the selected one says
+
+
+def test_a_batch_with_a_copy_of_a_trained_record_estimates_nothing(crowned: World):
+    trained = next(iter(crowned.kinds))
+    copy = keys.record_id(crowned.project.name, "copy")
+    crowned.hashes[copy], crowned.kinds[copy] = crowned.hashes[trained], crowned.kinds[trained]
+    crowned.write("records", [{"record_id": copy, "revision": 1, "content_hash": crowned.hashes[trained]}])
+    crowned.select([copy], batch="b2", at=FROZEN + timedelta(hours=1))
+    crowned.label([copy])
+    crowned.predict([copy], ["spam"], [0.9])
+    pointer = champion_pointer(crowned.project, crowned.lake)
+    assert pointer is not None
+    assert _batch_estimates(crowned.project, crowned.lake, pointer) == []
+
+
+def test_records_without_consent_are_no_part_of_the_population(crowned: World):
+    selected, refused = crowned.records(mixed(2), name="later", at=FROZEN)
+    crowned.select([selected], batch="b2", at=FROZEN + timedelta(hours=1), inclusion_probability=1.0)
+    crowned.label([selected])
+    crowned.predict([selected, refused], [crowned.kinds[selected], "spam"], [0.9, 0.1])
+    change = {"record_id": refused, "revision": 2, "content_hash": crowned.hashes[refused], "consent": False}
+    crowned.write("records", [{**change, "ingested_at": FROZEN}])
+    pointer = champion_pointer(crowned.project, crowned.lake)
+    assert pointer is not None
+    (estimate,) = _batch_estimates(crowned.project, crowned.lake, pointer)
+    assert estimate.value == pytest.approx(1.0)

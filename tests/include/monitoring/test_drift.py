@@ -160,3 +160,17 @@ def test_a_champion_without_its_snapshot_is_an_error(crowned: World):
     crowned.lake.files.put("champions/mails.json", keys.canonical_json({**pointer, "snapshot_id": "gone"}).encode())
     with pytest.raises(TrainingError, match="snapshot 'gone' is missing"):
         measure_drift(crowned.project, crowned.lake, cycle="c1", now=NOW)
+
+
+def test_records_that_lost_their_consent_are_in_no_window(crowned: World):
+    known = fill(crowned, mixed(60), name="known")
+    newest = fill(crowned, mixed(60), name="newest", at=LATER)
+    before = measure_drift(crowned.project, crowned.lake, cycle="c1", now=NOW)
+    changes = [
+        {"record_id": one, "revision": 2, "content_hash": crowned.hashes[one], "consent": False, "ingested_at": NOW}
+        for one in (known[0], newest[0], newest[1])
+    ]
+    crowned.write("records", changes)
+    after = measure_drift(crowned.project, crowned.lake, cycle="c2", now=NOW)
+    assert after["n_reference"] == before["n_reference"] - 1
+    assert after["n"] == before["n"] - 2

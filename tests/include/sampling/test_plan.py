@@ -197,7 +197,7 @@ def test_a_record_whose_content_changed_may_be_asked_again_in_the_same_split(lak
     before = dict(lake.read("selections", project.name).select("record_id", "split").iter_rows())
     assert plan(project, lake, moment=NOW.replace(day=24))["outcome"] == "skipped"
     changed = [
-        {"project": project.name, "shard": shard(one), "record_id": one, "revision": 2, "content_hash": "new"}
+        {"project": project.name, "shard": shard(one), "record_id": one, "revision": 2, "content_hash": f"new {one}"}
         for one in ids[:10]
     ]
     lake.append("records", changed, app_id="test/changed")

@@ -11,12 +11,14 @@ from include.lake import Lake
 from tests.include.training.world import World, mixed
 
 TRAINING = {"min_new_labels": 60, "min_holdout": 30}
+LABELS = {"spam": "Spam", "ham": "Not spam", "list": "From a mailing list"}
+QUESTION = {"name": "kind", "type": "label", "title": "What is it?", "labels": LABELS}
 
 
 @pytest.fixture
 def world(lake: Lake, make_project: Callable[..., Any]) -> World:
     """An empty mailbox."""
-    return World(make_project(training=TRAINING), lake)
+    return World(make_project(training=TRAINING, labeling={"questions": [QUESTION]}), lake)
 
 
 @pytest.fixture

@@ -90,3 +90,53 @@ def test_an_attempt_believed_dead_that_goes_on_doubles_nothing(ready: World, cha
     monkeypatch.setattr(score, "_predictions", overtaken)
     score_candidates(ready.project, ready.lake, now=NOW)
     assert rows(ready).height == rows(ready)["record_id"].n_unique() == 120
+
+
+def add_copies(world: World, count: int, **columns: object) -> None:
+    first = next(iter(world.kinds))
+    rows = [
+        {
+            "record_id": keys.record_id(world.project.name, f"copy-{number}"),
+            "revision": 1,
+            "content_hash": world.hashes[first],
+            "fields_json": keys.canonical_json({"text": "copy"}),
+            **columns,
+        }
+        for number in range(count)
+    ]
+    world.write("records", rows)
+
+
+@pytest.mark.parametrize(("policy", "scored"), [("keep", 123), ("link", 123), ("drop", 120)])
+def test_dropped_duplicates_are_not_scored(ready: World, champion: str, policy: str, scored: int):
+    add_copies(ready, 3)
+    duplicates = ready.project.duplicates.model_copy(update={"exact": policy})
+    project = ready.project.model_copy(update={"duplicates": duplicates})
+    assert score_candidates(project, ready.lake, now=NOW)["scored"] == scored
+
+
+def test_dropped_similar_texts_are_not_scored_nor_those_that_were_not_compared_yet(ready: World, champion: str):
+    record_ids = list(ready.kinds)
+    group = ready.hashes[record_ids[0]]
+    row = {"record_id": record_ids[1], "content_hash": ready.hashes[record_ids[1]], "group_id": group, "kind": "near"}
+    ready.write("duplicates", [row])
+    ready.records(["spam"] * 2, name="not linked", ingest_batch=1)
+    duplicates = ready.project.duplicates.model_copy(update={"exact": "drop", "near": "drop"})
+    project = ready.project.model_copy(update={"duplicates": duplicates})
+    assert score_candidates(project, ready.lake, now=NOW)["scored"] == 119
+    assert record_ids[1] not in rows(ready)["record_id"]
+
+
+def test_consent_withdrawn_while_scoring_is_honoured(ready: World, champion: str, monkeypatch):
+    victim = sorted(ready.kinds)[-1]
+    original = score._predictions
+
+    def withdrawn(project, lake, *rest):
+        monkeypatch.setattr(score, "_predictions", original)
+        change = {"record_id": victim, "revision": 2, "content_hash": ready.hashes[victim], "consent": False}
+        ready.write("records", [change])
+        return original(project, lake, *rest)
+
+    monkeypatch.setattr(score, "_predictions", withdrawn)
+    assert score_candidates(ready.project, ready.lake, now=NOW)["scored"] == 119
+    assert victim not in rows(ready)["record_id"]

@@ -122,3 +122,74 @@ def test_projects_that_do_not_train_are_told(make_project, lake):
     spans = make_project(labeling={"questions": [question]})
     with pytest.raises(ProjectError, match="span question"):
         freeze_snapshot(spans, lake, now=NOW)
+
+
+def copies(world: World, of: str, names: str, **columns: object) -> list[str]:
+    """Records with the same text as another one."""
+    rows = []
+    for name in names:
+        one = keys.record_id(world.project.name, name)
+        world.hashes[one], world.kinds[one] = world.hashes[of], world.kinds[of]
+        text = keys.canonical_json({"text": "copy"})
+        rows.append({"record_id": one, "revision": 1, "content_hash": world.hashes[of], "fields_json": text, **columns})
+    world.write("records", rows)
+    return [row["record_id"] for row in rows]
+
+
+def test_of_equal_records_one_label_is_used_that_of_the_first_asked(world: World):
+    (first,) = world.records(["spam"], name="mail")
+    second, third = copies(world, first, "bc")
+    world.select([second], at=START + timedelta(hours=1), inclusion_probability=0.25)
+    world.select([first, third], batch="b2", at=START + timedelta(hours=2))
+    world.label([first, second, third])
+    labels = current_labels(world.project, world.lake)
+    assert labels.select("record_id", "inclusion_probability").rows() == [(second, 0.25)]
+
+
+def test_equal_records_in_both_splits_train(world: World):
+    """A champion may have trained on the one: the other may not judge it."""
+    (first,) = world.records(["spam"], name="mail")
+    (second,) = copies(world, first, "b")
+    world.select([first], split="holdout", at=START + timedelta(hours=1))
+    world.select([second], batch="b2", split="train", at=START + timedelta(hours=2))
+    world.label([first])
+    assert current_labels(world.project, world.lake)["split"].to_list() == ["train"]
+
+
+def test_kept_duplicates_are_labels_like_any(lake, make_project):
+    world = World(make_project(duplicates={"exact": "keep"}), lake)
+    (first,) = world.records(["spam"], name="mail")
+    (second,) = copies(world, first, "b")
+    world.select([first], split="holdout")
+    world.select([second], split="train")
+    world.label([first, second])
+    labels = current_labels(world.project, lake)
+    assert dict(labels.select("record_id", "split").iter_rows()) == {first: "holdout", second: "train"}
+
+
+def test_a_copy_of_a_gold_record_is_not_trained_on(world: World):
+    (gold,) = world.records(["spam"], name="mail")
+    (copy,) = copies(world, gold, "b")
+    world.select([gold], gold=True)
+    world.select([copy], batch="b2")
+    world.label([gold, copy])
+    assert current_labels(world.project, world.lake).is_empty()
+
+
+def test_when_the_labeled_record_loses_its_consent_the_next_one_counts(world: World):
+    (first,) = world.records(["spam"], name="mail", consent=True)
+    (second,) = copies(world, first, "b", consent=True)
+    world.select([first], at=START + timedelta(hours=1))
+    world.select([second], batch="b2", at=START + timedelta(hours=2))
+    world.label([first, second])
+    assert current_labels(world.project, world.lake)["record_id"].to_list() == [first]
+    world.write("records", [{"record_id": first, "revision": 2, "content_hash": world.hashes[first], "consent": False}])
+    assert current_labels(world.project, world.lake)["record_id"].to_list() == [second]
+
+
+def test_a_record_that_came_before_the_consent_column_is_not_trained_on(lake, make_project):
+    world = World(make_project(source={"consent_column": "agreed"}), lake)
+    silent, agreed = *world.records(["spam"], name="m"), *world.records(["ham"], name="n", consent=True)
+    world.select([silent, agreed])
+    world.label([silent, agreed])
+    assert current_labels(world.project, lake)["record_id"].to_list() == [agreed]

@@ -15,6 +15,7 @@ from include.training.score import score_candidates
 from include.training.snapshot import freeze_snapshot, snapshot_path
 from include.training.steps import evaluate, promote, train
 from include.training.trainers import TextClassifier
+from tests.include.training.conftest import QUESTION, TRAINING
 from tests.include.training.dying import run_with_deaths
 from tests.include.training.world import START, World, mixed
 
@@ -195,7 +196,7 @@ def contents(world: World):
 
 
 def test_killed_after_every_write_the_loop_ends_as_if_it_had_never_been_killed(make_project, s3_config):
-    project = make_project(training={"min_new_labels": 60, "min_holdout": 30})
+    project = make_project(training=TRAINING, labeling={"questions": [QUESTION]})
     calm, deadly = (World(project, Lake(s3_config, "lake", prefix)) for prefix in ("calm", "deadly"))
     for world in (calm, deadly):
         grow(world, count=120, name="first")
@@ -205,9 +206,9 @@ def test_killed_after_every_write_the_loop_ends_as_if_it_had_never_been_killed(m
     deaths += _both(calm, deadly, project, now=LATER)
     stage_names = [stage for _, stage in stages(calm)]
     assert sorted(stage_names) == ["challenger", "challenger", "champion", "champion", "retired"]
-    # Twice: 2 retrain decisions, snapshot file and row, artifact, challenger, pointer, verdict, metric, champion,
-    # predictions; and once the retired row.
-    assert deaths == 2 * 11 + 1
+    # Twice: 2 retrain decisions, snapshot file and row, verdict on the labels, artifact, challenger, pointer, verdict,
+    # metric, champion, predictions; and once the retired row.
+    assert deaths == 2 * 12 + 1
     for name, rows in contents(calm).items():
         assert sorted(contents(deadly)[name], key=str) == sorted(rows, key=str), name
 

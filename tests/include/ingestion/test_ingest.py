@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from include.errors import ProjectError, QuarantineLimitError, StorageError
-from include.ingestion import parse, steps
+from include.ingestion.commit import check_quarantine_limit, commit
 from include.ingestion.landing import Landing
+from include.ingestion.planning import plan, stage_path
+from include.ingestion.stage import stage
 from include.lake import Lake, StoreConfig, keys
 from include.project import Project
 from tests.include.conftest import Bucket, ProjectFactory, s3_client
@@ -41,10 +43,10 @@ def landing(bucket: Bucket) -> Landing:
 
 
 def ingest(project: Project, lake: Lake, landing: Landing) -> dict[str, Any]:
-    batches = steps.plan(project, lake, landing, now=NOW)["batches"]
+    batches = plan(project, lake, landing, now=NOW)["batches"]
     for batch in batches:
-        steps.stage(project, lake, landing, batch, now=NOW)
-    return steps.commit(project, lake, batches, now=NOW)
+        stage(project, lake, landing, batch, now=NOW)
+    return commit(project, lake, batches, now=NOW)
 
 
 def figures(counts: dict[str, Any]) -> tuple[int, int, int, int]:
@@ -73,6 +75,7 @@ def test_a_record_carries_where_it_came_from(make_project, bucket: Bucket, lake:
     assert figures(counts) == (1, 1, 0, 0)
     assert counts["new_columns"] == ["color"]
     stored = lake.read("records", project.name).row(0, named=True)
+    assert stored.pop("state_hash") is not None
     etag = bucket.client.head_object(Bucket=bucket.name, Key=key)["ETag"].strip('"')
     assert stored == {
         "project": "mails",
@@ -102,10 +105,10 @@ def test_a_record_carries_where_it_came_from(make_project, bucket: Bucket, lake:
 def test_an_object_is_loaded_once_and_an_overwritten_one_again(project, bucket: Bucket, lake: Lake, landing: Landing):
     bucket.put("a.jsonl", mails(1, 2))
     assert figures(ingest(project, lake, landing)) == (2, 2, 0, 0)
-    assert steps.plan(project, lake, landing, now=NOW) == {"batches": [], "objects": 0, "left": 0}
+    assert plan(project, lake, landing, now=NOW)["batches"] == []
     bucket.put("a.jsonl", mails(1, 2, 3))
     assert figures(ingest(project, lake, landing)) == (3, 1, 2, 0)
-    assert steps.plan(project, lake, landing, now=NOW)["batches"] == []
+    assert plan(project, lake, landing, now=NOW)["batches"] == []
     assert lake.read("records", project.name)["revision"].to_list() == [1, 1, 1]
     assert lake.read("objects", project.name).height == 2
 
@@ -155,121 +158,55 @@ def test_versioned_buckets_are_known_by_version_ids(make_project, s3_config: Sto
     assert lake.read("records", project.name)["fields_json"].to_list() == ['{"text":"one 1"}']
     assert lake.read("records", project.name)["revision"].to_list() == [3]
     versioned.put("b.jsonl", mails(2))
-    batches = steps.plan(project, lake, landing, now=NOW)["batches"]
+    batches = plan(project, lake, landing, now=NOW)["batches"]
     [ref] = [one for one in landing.list_objects() if one.key == "in/b.jsonl"]
     versioned.client.delete_object(Bucket=versioned.name, Key="in/b.jsonl", VersionId=ref.version_id)
-    assert steps.stage(project, lake, landing, batches[0], now=NOW)["rows"] == 0
-    assert steps.commit(project, lake, batches, now=NOW)["statuses"] == {"vanished": 1}
+    assert stage(project, lake, landing, batches[0], now=NOW)["rows"] == 0
+    assert commit(project, lake, batches, now=NOW)["statuses"] == {"vanished": 1}
 
 
 # ---------------------------------------------------------------- batches
 
 
-def test_batches_are_limited_and_ordered_by_arrival(
-    project, bucket: Bucket, lake: Lake, landing: Landing, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(steps, "MAX_BATCH_BYTES", 3 * len(mails(1)))
-    monkeypatch.setattr(steps, "MAX_BATCH_OBJECTS", 2)
-    names = ["c", "a", "b", "big", "d"]
-    for number, name in enumerate(names):
-        bucket.put(f"{name}.jsonl", mails(*range(number, number + (9 if name == "big" else 1))))
-    bucket.put("folder/", b"")
-    planned = steps.plan(project, lake, landing, now=NOW)
-    contents = [
-        [one["key"].removeprefix(bucket.prefix) for one in lake.files.get_json(steps._plan_path(project, n))["objects"]]
-        for n in planned["batches"]
-    ]
-    arrival = sorted((ref.last_modified_at, ref.key.removeprefix(bucket.prefix)) for ref in landing.list_objects())
-    assert [name for group in contents for name in group] == [name for _, name in arrival]
-    assert all(len(group) <= 2 for group in contents)
-    assert ["big.jsonl"] in contents
-    assert planned["objects"] == 5
-
-
-def test_packed_objects_count_with_what_they_will_unpack_to(
-    project, bucket: Bucket, lake: Lake, landing: Landing, monkeypatch: pytest.MonkeyPatch
-):
-    packed = gzip.compress(mails(1))
-    monkeypatch.setattr(steps, "MAX_BATCH_BYTES", 15 * len(packed))
-    for number in range(2):
-        bucket.put(f"{number}.jsonl.gz", packed)
-    assert steps.plan(project, lake, landing, now=NOW)["batches"] == [1, 2]
-
-
-def test_what_is_planned_but_not_committed_comes_first_again(project, bucket: Bucket, lake: Lake, landing: Landing):
-    bucket.put("a.jsonl", mails(1))
-    assert steps.plan(project, lake, landing, now=NOW)["batches"] == [1]
-    bucket.put("b.jsonl", mails(2))
-    assert steps.plan(project, lake, landing, now=NOW) == {"batches": [1, 2], "objects": 2, "left": 0}
-    assert steps.plan(project, lake, landing, now=NOW)["batches"] == [1, 2]
-
-
-def test_a_backlog_is_planned_in_portions(
-    project, bucket: Bucket, lake: Lake, landing: Landing, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(steps, "MAX_BATCH_OBJECTS", 1)
-    monkeypatch.setattr(steps, "MAX_PLANNED_BATCHES", 2)
-    for number in range(3):
-        bucket.put(f"{number}.jsonl", mails(number))
-    assert steps.plan(project, lake, landing, now=NOW) == {"batches": [1, 2], "objects": 2, "left": 1}
-    assert figures(ingest(project, lake, landing)) == (2, 2, 0, 0)
-    assert figures(ingest(project, lake, landing)) == (1, 1, 0, 0)
-
-
-def test_a_plan_made_meanwhile_by_another_run_is_kept(project, bucket: Bucket, lake: Lake, landing: Landing):
-    """Between this run's look at the plans and its own plan, another run plans; then one more object arrives."""
-
-    class Overtaken(Landing):
-        def list_objects(self):
-            if not lake.files.get(steps._plan_path(project, 1)):
-                assert steps.plan(project, lake, landing, now=NOW)["batches"] == [1]
-                bucket.put("b.jsonl", mails(2))
-            return super().list_objects()
-
-    bucket.put("a.jsonl", mails(1))
-    overtaken = Overtaken(bucket.config, bucket.name, bucket.prefix)
-    assert steps.plan(project, lake, overtaken, now=NOW) == {"batches": [1, 2], "objects": 2, "left": 0}
-    keys_planned = [[ref.key for ref in steps._refs(steps._read_plan(project, lake, n))] for n in (1, 2)]
-    assert keys_planned == [[f"{bucket.prefix}a.jsonl"], [f"{bucket.prefix}b.jsonl"]]
-
-
 def test_batches_are_committed_in_the_order_they_were_planned(project, bucket: Bucket, lake: Lake, landing: Landing):
     for number in (1, 2):
         bucket.put(f"{number}.jsonl", mails(7, text=str(number)))
-        steps.plan(project, lake, landing, now=NOW)
-    steps.stage(project, lake, landing, 2, now=NOW)
+        plan(project, lake, landing, now=NOW)
+    stage(project, lake, landing, 2, now=NOW)
     with pytest.raises(StorageError, match="batch 2 of project 'mails' must wait: batch 1 is planned before it"):
-        steps.commit(project, lake, [2], now=NOW)
+        commit(project, lake, [2], now=NOW)
     with pytest.raises(StorageError, match=r"batch 1 of project 'mails' is not staged\. Run its stage task"):
-        steps.commit(project, lake, [2, 1], now=NOW)
-    steps.stage(project, lake, landing, 1, now=NOW)
-    steps.commit(project, lake, [2, 1], now=NOW)
+        commit(project, lake, [2, 1], now=NOW)
+    stage(project, lake, landing, 1, now=NOW)
+    commit(project, lake, [2, 1], now=NOW)
     newest = lake.read("records", project.name).row(0, named=True)
     assert (newest["fields_json"], newest["revision"]) == ('{"text":"2 7"}', 2)
 
 
 def test_nothing_new_is_no_work(project, lake: Lake, landing: Landing):
-    assert steps.plan(project, lake, landing, now=NOW) == {"batches": [], "objects": 0, "left": 0}
-    counts = steps.commit(project, lake, [], now=NOW)
+    assert plan(project, lake, landing, now=NOW)["batches"] == []
+    counts = commit(project, lake, [], now=NOW)
     assert figures(counts) == (0, 0, 0, 0)
-    steps.check_quarantine_limit(project, counts)
+    check_quarantine_limit(project, counts)
 
 
 def test_a_batch_that_was_never_planned_is_named(project, lake: Lake, landing: Landing):
     with pytest.raises(StorageError, match="plan of ingest batch 9 of project 'mails' does not exist"):
-        steps.stage(project, lake, landing, 9, now=NOW)
+        stage(project, lake, landing, 9, now=NOW)
 
 
 def test_staged_figures_that_were_tampered_with_are_noticed(project, bucket: Bucket, lake: Lake, landing: Landing):
     bucket.put("a.jsonl", mails(1, 2))
-    [batch] = steps.plan(project, lake, landing, now=NOW)["batches"]
-    steps.stage(project, lake, landing, batch, now=NOW)
-    path = steps._stage_path(project, batch, "report.json")
+    [batch] = plan(project, lake, landing, now=NOW)["batches"]
+    stage(project, lake, landing, batch, now=NOW)
+    path = stage_path(project, batch, "report.json")
     report = lake.files.get_json(path)
     report["objects"][0]["rows"] = 3
     lake.files.put(path, json.dumps(report).encode())
-    with pytest.raises(StorageError, match="do not add up: 3 rows, 2 accepted, 0 duplicates, 0 quarantined"):
-        steps.commit(project, lake, [batch], now=NOW)
+    with pytest.raises(
+        StorageError, match="do not add up: object .* has 3 rows, but 2 accepted, 0 duplicates, 0 quarantined"
+    ):
+        commit(project, lake, [batch], now=NOW)
     assert lake.version("records") == -1
 
 
@@ -318,16 +255,13 @@ def test_an_unusable_object_is_quarantined_whole_and_the_rest_lands(
     assert all(word in row["reason"] for word in words)
     ledger = lake.read("objects", project.name, where=pl.col("key") == key).row(0, named=True)
     assert (ledger["status"], ledger["error"]) == ("rejected", row["reason"])
-    assert steps.plan(project, lake, landing, now=NOW)["batches"] == []  # it is not tried again and again
+    assert plan(project, lake, landing, now=NOW)["batches"] == []  # it is not tried again and again
 
 
-def test_an_object_above_the_size_limit_is_not_even_read(
-    project, bucket: Bucket, lake: Lake, landing: Landing, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(parse, "MAX_OBJECT_BYTES", 10)
-    bucket.put("a.jsonl", mails(1))
+def test_an_object_above_the_size_limit_is_not_even_read(make_project, bucket: Bucket, lake: Lake, landing: Landing):
+    project = make_project(source={"prefix": bucket.prefix, "limits": {"max_object_bytes": 1024}})
+    bucket.put("a.jsonl", mails(*range(100)))
     assert ingest(project, lake, landing)["failed_checks"] == {"object_size": 1}
-    assert "more than the 10 we read at once. Split it" in quarantined(lake, project)[0]["reason"]
 
 
 def test_bad_rows_are_quarantined_with_their_bytes_and_the_rest_lands(
@@ -368,8 +302,8 @@ def test_rows_that_break_the_contract_are_quarantined_with_every_failure(
     counts = ingest(project, lake, landing)
     assert figures(counts) == (5, 1, 1, 3)
     assert [(one["batch"], one["why"], one["expectation"]) for one in counts["warnings"]] == [
-        (1, "severity", "expect_column_values_to_be_unique"),
-        (1, "table", "expect_table_row_count_to_be_between"),
+        (1, "batch", "expect_column_values_to_be_unique"),
+        (1, "batch", "expect_table_row_count_to_be_between"),
     ]
     _, long, big = quarantined(lake, project)
     assert (long["row_number"], long["stage"], long["raw"]) == (2, "validate", b'{"id": "2", "text": "FAR TOO LONG"}')
@@ -387,9 +321,9 @@ def test_a_broken_contract_stops_the_batch_until_the_project_is_corrected(
     wrong = {"expectations": [{"type": "expect_miracles", "kwargs": {}}]}
     project = make_project(source={"prefix": bucket.prefix}, validation=wrong)
     bucket.put("a.jsonl", mails(1))
-    [batch] = steps.plan(project, lake, landing, now=NOW)["batches"]
+    [batch] = plan(project, lake, landing, now=NOW)["batches"]
     with pytest.raises(ProjectError, match=r"validation\.expectations\[0\] \(expect_miracles\)"):
-        steps.stage(project, lake, landing, batch, now=NOW)
+        stage(project, lake, landing, batch, now=NOW)
     assert figures(ingest(make_project(source={"prefix": bucket.prefix}), lake, landing)) == (1, 1, 0, 0)
 
 
@@ -399,10 +333,10 @@ def test_a_broken_contract_stops_the_batch_until_the_project_is_corrected(
 def test_an_object_deleted_after_it_was_listed_has_vanished(project, bucket: Bucket, lake: Lake, landing: Landing):
     bucket.put("a.jsonl", mails(1))
     bucket.put("b.jsonl", mails(2))
-    [batch] = steps.plan(project, lake, landing, now=NOW)["batches"]
+    [batch] = plan(project, lake, landing, now=NOW)["batches"]
     bucket.delete("a.jsonl")
-    steps.stage(project, lake, landing, batch, now=NOW)
-    counts = steps.commit(project, lake, [batch], now=NOW)
+    stage(project, lake, landing, batch, now=NOW)
+    counts = commit(project, lake, [batch], now=NOW)
     assert figures(counts) == (1, 1, 0, 0)
     assert counts["statuses"] == {"loaded": 1, "vanished": 1}
     error = lake.read("objects", project.name, where=pl.col("status") == "vanished")["error"][0]
@@ -413,10 +347,10 @@ def test_an_object_deleted_after_it_was_listed_has_vanished(project, bucket: Buc
 
 def test_an_object_overwritten_after_it_was_listed_is_superseded(project, bucket: Bucket, lake: Lake, landing: Landing):
     bucket.put("a.jsonl", mails(1))
-    [batch] = steps.plan(project, lake, landing, now=NOW)["batches"]
+    [batch] = plan(project, lake, landing, now=NOW)["batches"]
     bucket.put("a.jsonl", mails(1, 2))
-    assert steps.stage(project, lake, landing, batch, now=NOW)["rows"] == 0
-    assert steps.commit(project, lake, [batch], now=NOW)["statuses"] == {"superseded": 1}
+    assert stage(project, lake, landing, batch, now=NOW)["rows"] == 0
+    assert commit(project, lake, [batch], now=NOW)["statuses"] == {"superseded": 1}
     assert figures(ingest(project, lake, landing)) == (2, 2, 0, 0)
 
 
@@ -424,21 +358,21 @@ def test_a_retry_commits_the_same_bytes_whatever_happened_to_the_source(
     project, bucket: Bucket, lake: Lake, landing: Landing
 ):
     bucket.put("a.jsonl", mails(1))
-    [batch] = steps.plan(project, lake, landing, now=NOW)["batches"]
-    first = steps.stage(project, lake, landing, batch, now=NOW)
+    [batch] = plan(project, lake, landing, now=NOW)["batches"]
+    first = stage(project, lake, landing, batch, now=NOW)
     bucket.delete("a.jsonl")
-    assert steps.stage(project, lake, landing, batch, now=NOW) == first
-    counts = steps.commit(project, lake, [batch], now=NOW)
+    assert stage(project, lake, landing, batch, now=NOW) == first
+    counts = commit(project, lake, [batch], now=NOW)
     assert figures(counts) == (1, 1, 0, 0)
-    assert steps.commit(project, lake, [batch], now=datetime(2027, 1, 1, tzinfo=UTC)) == counts
+    assert commit(project, lake, [batch], now=datetime(2027, 1, 1, tzinfo=UTC)) == counts
 
 
 def test_a_bucket_changed_under_a_planned_batch_is_refused(project, bucket: Bucket, lake: Lake, landing: Landing):
     bucket.put("a.jsonl", mails(1))
-    [batch] = steps.plan(project, lake, landing, now=NOW)["batches"]
+    [batch] = plan(project, lake, landing, now=NOW)["batches"]
     other = Landing(bucket.config, "lake", bucket.prefix)
     with pytest.raises(StorageError, match="was planned in bucket 'landing', not in 'lake'"):
-        steps.stage(project, lake, other, batch, now=NOW)
+        stage(project, lake, other, batch, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -455,21 +389,21 @@ def test_a_landing_that_cannot_be_reached_is_named(
 ):
     config = replace(s3_config, **changes)
     with pytest.raises(StorageError, match=sentence) as caught:
-        steps.plan(project, lake, Landing(config, bucket_name, "in/"), now=NOW)
+        plan(project, lake, Landing(config, bucket_name, "in/"), now=NOW)
     assert "wrong" not in str(caught.value)
 
 
 def test_reading_fails_as_clearly_as_listing(project, bucket: Bucket, lake: Lake, landing: Landing):
     bucket.put("a.jsonl", mails(1))
-    [batch] = steps.plan(project, lake, landing, now=NOW)["batches"]
+    [batch] = plan(project, lake, landing, now=NOW)["batches"]
     for changes, words in (
-        ({"secret_key": "wrong"}, "refused our credentials"),
-        ({"endpoint_url": "http://127.0.0.1:1"}, "did not answer"),
+        ({"secret_key": "wrong"}, "refused our credentials for"),
+        ({"endpoint_url": "http://127.0.0.1:1"}, "sent 0 of 30 bytes of"),
     ):
         broken = Landing(replace(bucket.config, **changes), bucket.name, bucket.prefix)
-        with pytest.raises(StorageError, match=rf"{words} for s3://landing/{bucket.prefix}a\.jsonl"):
-            steps.stage(project, lake, broken, batch, now=NOW)
-    assert steps.stage(project, lake, landing, batch, now=NOW)["accepted"] == 1
+        with pytest.raises(StorageError, match=rf"{words} s3://landing/{bucket.prefix}a\.jsonl"):
+            stage(project, lake, broken, batch, now=NOW)
+    assert stage(project, lake, landing, batch, now=NOW)["accepted"] == 1
 
 
 # ---------------------------------------------------------------- limit
@@ -481,7 +415,7 @@ def test_the_limit_fails_a_run_only_above_it_and_after_landing(
     project = make_project(source={"prefix": bucket.prefix}, validation={"max_quarantined_pct": 25})
     bucket.put("a.jsonl", mails(1, 2, 3) + b"{bad\n")
     counts = ingest(project, lake, landing)
-    steps.check_quarantine_limit(project, counts)  # exactly at the limit
+    check_quarantine_limit(project, counts)  # exactly at the limit
     bucket.put("b.jsonl", mails(4) + b"{bad\n")
     counts = ingest(project, lake, landing)
     assert lake.read("records", project.name).height == 4
@@ -490,10 +424,10 @@ def test_the_limit_fails_a_run_only_above_it_and_after_landing(
         match=r"1 of 2 rows \(50\.0%\) of project 'mails' were quarantined, more than the 25% allowed; most failed "
         r"json_object \(1\); the good rows are stored\. Look at table 'quarantine' where ingest_batch is one of \[2\]",
     ):
-        steps.check_quarantine_limit(project, counts)
+        check_quarantine_limit(project, counts)
 
 
 def test_a_rejected_object_counts_as_a_quarantined_row(project, bucket: Bucket, lake: Lake, landing: Landing):
     bucket.put("a.jsonl", b"")
     with pytest.raises(QuarantineLimitError, match=r"1 of 1 rows \(100\.0%\).*object_empty \(1\)"):
-        steps.check_quarantine_limit(project, ingest(project, lake, landing))
+        check_quarantine_limit(project, ingest(project, lake, landing))
