@@ -124,7 +124,7 @@ class LandedRows:
         size_bytes = 0
         try:
             with stream:
-                for block in read_blocks(ref.key, stream, source, ref.size_bytes):
+                for block in read_blocks(ref.key, stream, source, ref.size_bytes, version_id=ref.version_id):
                     part = Part(position, normalise(source, block))
                     if size_bytes >= HELD_BACK_BYTES:
                         yield from held_back

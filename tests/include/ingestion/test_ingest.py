@@ -18,7 +18,7 @@ from include.ingestion.landing import Landing
 from include.ingestion.planning import plan, stage_path
 from include.ingestion.stage import stage
 from include.lake import Lake, StoreConfig, keys
-from include.project import Project
+from include.project import Project, Source
 from tests.include.conftest import Bucket, ProjectFactory, s3_client
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -163,6 +163,23 @@ def test_versioned_buckets_are_known_by_version_ids(make_project, s3_config: Sto
     versioned.client.delete_object(Bucket=versioned.name, Key="in/b.jsonl", VersionId=ref.version_id)
     assert stage(project, lake, landing, batches[0], now=NOW)["rows"] == 0
     assert commit(project, lake, batches, now=NOW)["statuses"] == {"vanished": 1}
+
+
+def test_an_image_is_a_record_that_refers_to_its_very_version(make_project, s3_config: StoreConfig, lake: Lake):
+    images = Bucket(s3_config, f"images-{lake.files.prefix[:12]}", "in/", s3_client(s3_config))
+    images.client.create_bucket(Bucket=images.name)
+    images.client.put_bucket_versioning(Bucket=images.name, VersioningConfiguration={"Status": "Enabled"})
+    source = {"bucket": images.name, "prefix": "in/", "format": "image", "fields": {"picture": {"title": "Picture"}}}
+    project = make_project().model_copy(update={"source": Source.model_validate(source)})
+    landing = Landing(s3_config, images.name, "in/")
+    for number in range(2):
+        images.put("a b.png", b"\x89PNG\r\n\x1a\n" + b"%d" % number * 100)
+        assert figures(ingest(project, lake, landing)) == (1, 1, 0, 0)
+    [ref] = landing.list_objects()
+    record = lake.read("records", project.name).row(0, named=True)
+    assert (record["source_id"], record["revision"]) == ("in/a b.png", 2)
+    uri = f"s3://{images.name}/in/a%20b.png?versionId={ref.version_id}"
+    assert json.loads(record["fields_json"]) == {"picture": uri}
 
 
 # ---------------------------------------------------------------- batches

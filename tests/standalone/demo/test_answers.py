@@ -18,7 +18,7 @@ SPANS = [
     {"start": 28, "end": 35, "label": "city"},
 ]
 LABELS = list(addresses.MERGED)
-RECORDS = [record_id("email_triage", str(n)) for n in range(2000)]
+RECORDS = [record_id("email_triage", str(n)) for n in range(8000)]
 
 
 def test_scripted_people_are_named_as_such():
