@@ -33,6 +33,7 @@ from include.project import Project
 SMALL_BYTES = 8 * 1024**2  # objects up to this size are fetched whole, several at once
 FETCHED_AHEAD = 4
 HELD_BACK_BYTES = 32 * 1024**2  # of an object are parsed before its first row is handed on: most faults show by then
+BAD_ROW_BYTES = 1000  # what a bad row takes in memory beside its own bytes
 NAMED_CHECKS = 10
 NAMED_COLUMNS = 20
 
@@ -132,7 +133,8 @@ class LandedRows:
                         yield part
                     else:
                         held_back.append(part)
-                        size_bytes += block.columns.nbytes
+                        # bad rows count, too: an object of nothing else must not pile up
+                        size_bytes += block.columns.nbytes + sum(BAD_ROW_BYTES + len(bad.raw) for bad in part.rows.bad)
         except (ObjectVanishedError, ObjectSupersededError, RejectedObjectError) as error:
             fate = _fate(error)
             if size_bytes >= HELD_BACK_BYTES and not held_back:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from include.errors import ProjectError, QuarantineLimitError, StorageError
+from include.ingestion import attempt
 from include.ingestion.commit import check_quarantine_limit, commit
 from include.ingestion.landing import Landing
 from include.ingestion.planning import plan, stage_path
@@ -279,6 +280,38 @@ def test_an_object_above_the_size_limit_is_not_even_read(make_project, bucket: B
     project = make_project(source={"prefix": bucket.prefix, "limits": {"max_object_bytes": 1024}})
     bucket.put("a.jsonl", mails(*range(100)))
     assert ingest(project, lake, landing)["failed_checks"] == {"object_size": 1}
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"id": "%d", "text": "' + b"x" * 1000 + b'"}\n', b"{broken %d" + b"x" * 1000 + b"\n"]
+)
+def test_an_object_found_damaged_after_its_first_rows_leaves_none_of_them(
+    project, bucket: Bucket, lake: Lake, landing: Landing, monkeypatch: pytest.MonkeyPatch, line: bytes
+):
+    """Its first rows were handed on, good or bad, when the end of the packed object turned out to be missing."""
+    monkeypatch.setattr(attempt, "HELD_BACK_BYTES", 1024**2)
+    parts = []
+    original = attempt.Attempt._good
+
+    def watched(self, given):
+        yield from original(self, watch(given))
+
+    def watch(given):
+        for part in given:
+            parts.append(type(part))
+            yield part
+
+    monkeypatch.setattr(attempt.Attempt, "_good", watched)
+    rows = b"".join(line % number for number in range(25_000))
+    bucket.put("cut.jsonl.gz", gzip.compress(rows, 1)[:-8])
+    bucket.put("good.jsonl", mails(5))
+    counts = ingest(project, lake, landing)
+    assert parts[0] is attempt.Part  # its rows had been handed on before its end was reached
+    assert figures(counts) == (2, 1, 0, 1)
+    assert counts["failed_checks"] == {"object_truncated": 1}
+    assert counts["statuses"] == {"loaded": 1, "rejected": 1}
+    assert [row["row_number"] for row in quarantined(lake, project)] == [-1]
+    assert lake.read("records", project.name)["source_id"].to_list() == ["5"]
 
 
 def test_bad_rows_are_quarantined_with_their_bytes_and_the_rest_lands(
