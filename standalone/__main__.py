@@ -182,7 +182,11 @@ def supervise(home: Home, ports: dict[str, int]) -> int:
 
 
 def _await_health(home: Home, daemon: subprocess.Popen[bytes], progress: Progress) -> StackError | None:
-    """Show the start until it has succeeded (None) or failed (why)."""
+    """Show the start until it has succeeded (None) or failed (why).
+
+    The time to install does not count: it has no limit, and the command may have been given long ago.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while True:
         state = home.read_state()
         reports = state.get("services", {})
@@ -195,9 +199,9 @@ def _await_health(home: Home, daemon: subprocess.Popen[bytes], progress: Progres
             return _failure(home, failed[0], reports[failed[0]]["error"])
         if daemon.poll() is not None:
             return _failure(home, "supervisor", f"The supervisor ended with exit code {daemon.returncode}")
-        if time.time() - started_at() > START_TIMEOUT_SECONDS:
-            late = [name for name, report in reports.items() if report["state"] != "ready"]
-            return _failure(home, late[0] if late else "supervisor", f"Not ready in time: {', '.join(late)}")
+        if time.monotonic() > deadline:
+            late = [name for name, report in reports.items() if report["state"] != "ready"] or ["supervisor"]
+            return _failure(home, late[0], f"Not ready after {START_TIMEOUT_SECONDS} s: {', '.join(late)}")
         time.sleep(0.2)
 
 

@@ -9,6 +9,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ def run_standalone(home: Path, *arguments: str, check: bool = True, **environ: s
         "LABELWHEEL_PORTS": "auto",
         "LABELWHEEL_HOME": str(home),
         "LABELWHEEL_VENVS": str(shared),
+        "LABELWHEEL_STARTED_AT": str(time.time()),  # not when the tests were started
         **environ,
     }
     python = shared / "tools" / "bin" / "python"

@@ -42,8 +42,8 @@ PROCESSES = (
 
 @pytest.fixture(scope="module")
 def first_up(home: Path) -> str:
-    """What the first start prints."""
-    return run_standalone(home, "up").stdout
+    """What the first start prints, an hour after the command was given: to install may have taken so long."""
+    return run_standalone(home, "up", LABELWHEEL_STARTED_AT=str(time.time() - 3600)).stdout
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_first_start_shows_where_and_as_whom(stack: Stack, first_up: str) -> Non
         assert shown in first_up
     state = stack.state()
     assert state["healthy"]
-    assert 0 < state["ready_seconds"] < 300
+    assert 3600 < state["ready_seconds"] < 3900
 
 
 def test_everything_is_provisioned(stack: Stack) -> None:
