@@ -199,8 +199,8 @@ def _measure(project: Project, lake: Lake, answers: dict[LabelKey, Answers], now
     cycle = digest(*(digest(*key, _answers_digest(given)) for key, given in sorted(answers.items())))
     seed = int(cycle[:8], 16)
     if project.question.type == "label":
-        name, method = "agreement_alpha", "Krippendorff alpha, nominal; 95% bootstrap over records"
-        agreement = alpha_with_interval(value_counts(shared), seed=seed) if shared else None
+        name, method = "agreement_alpha", "Krippendorff alpha, nominal; 95% jackknife over records"
+        agreement = alpha_with_interval(value_counts(shared)) if shared else None
     else:
         name, method = "agreement_span_f1", "mean pairwise exact-span F1; 95% bootstrap over records"
         f1 = [mean_pairwise_f1([_spans(value) for value in values]) for values in shared]
