@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from include.ingestion.rows import Rows
 
-CHUNK_BYTES = 32 * 1024**2  # of columns in memory; about as much again is being read, and as much again being written
+CHUNK_BYTES = 16 * 1024**2  # of columns in memory; about as much again is being read, and as much again being written
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from include.errors import StorageError
+from include.ingestion.allocators import keep_freed_memory
 from include.ingestion.attempt import Again, Attempt, Known, LandedRows
 from include.ingestion.landing import Landing
 from include.ingestion.planning import last_good_path, read_plan, refs, stage_path
@@ -31,6 +32,7 @@ def stage(project: Project, lake: Lake, landing: Landing, batch: int, *, now: da
     path = stage_path(project, batch, "report.json")
     report: dict[str, Any] | None = lake.files.get_json(path)
     if report is None:
+        keep_freed_memory()
         report = lake.files.create_json(path, _stage(project, lake, landing, batch, now))
     return {
         "batch": batch,

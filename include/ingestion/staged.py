@@ -26,7 +26,7 @@ from include.lake.schemas import QUARANTINE, RECORDS
 from include.project import Project
 
 WRITTEN_AT_ONCE = 4  # data files: the store answers slowly, compared with how fast they are made
-FLUSH_BYTES = 64 * 1024**2
+FLUSH_BYTES = 32 * 1024**2
 WORTH_SORTING = 0.8  # share of good rows below which the others are left out before rows are put in order
 KEYS = pa.schema(
     {
