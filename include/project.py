@@ -6,13 +6,24 @@ every message names the file, the field and the remedy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from include.errors import ProjectError
 from include.validation.suites import check_expectations, read_suite
@@ -46,8 +57,25 @@ class RecordField(_Section):
     """One field of a record that annotators read."""
 
     title: str = Field(description="heading shown to annotators")
+    type: Literal["text", "chat", "image", "custom"] = Field(
+        "text",
+        description="chat: a list of {role, content}; image: an http(s) or data URL, or an object named s3://…; "
+        "custom: a mapping shown by 'template'",
+    )
     required: bool = Field(True, description="a row without it is quarantined")
-    markdown: bool = Field(False, description="render as markdown in Argilla")
+    markdown: bool = Field(False, description="render texts and chats as markdown in Argilla")
+    template: str | None = Field(None, min_length=1, description="custom fields: HTML with {{record.fields.<name>}}")
+    scripts: bool = Field(False, description="custom fields: the template brings scripts of its own")
+
+    @model_validator(mode="after")
+    def _template_is_for_custom(self) -> RecordField:
+        if (self.type == "custom") != (self.template is not None):
+            raise ValueError("'template' belongs to custom fields, and custom fields need it")
+        if self.scripts and self.type != "custom":
+            raise ValueError("'scripts' belongs to custom fields")
+        if self.markdown and self.type not in ("text", "chat"):
+            raise ValueError(f"'markdown' does not go with {self.type} fields")
+        return self
 
 
 class MetadataProperty(_Section):
@@ -55,10 +83,16 @@ class MetadataProperty(_Section):
 
     title: str
     type: Literal["terms", "integer", "float"] = "terms"
+    visible: bool = Field(True, description="annotators see it and may filter and sort by it")
 
 
 # Metadata that Labelwheel itself gives to every record it shows.
-RESERVED_METADATA = frozenset({"batch", "cycle", "strategy", "reason", "priority", "model_version", "content_hash"})
+RESERVED_METADATA = frozenset(
+    {"batch", "cycle", "strategy", "reason", "priority", "model_version", "selection_score", "content_hash"}
+)
+
+# The field that Labelwheel itself adds to what annotators read.
+REASON_FIELD = "why_shown"
 
 
 class Limits(_Section):
@@ -107,6 +141,13 @@ class Source(_Section):
             raise ValueError("must name a folder: end with '/' and not start with '/'")
         return value
 
+    @field_validator("fields")
+    @classmethod
+    def _not_the_reason(cls, value: dict[str, RecordField]) -> dict[str, RecordField]:
+        if REASON_FIELD in value:
+            raise ValueError(f"{REASON_FIELD!r} is the name of the field that says why a record is shown: rename it")
+        return value
+
     @field_validator("metadata")
     @classmethod
     def _not_reserved(cls, value: dict[str, MetadataProperty]) -> dict[str, MetadataProperty]:
@@ -116,9 +157,14 @@ class Source(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _key_is_the_id(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("format") in ("text", "image") and data.get("id_column") is None:
-            return {**data, "id_column": "key"}
+    def _whole_objects_name_themselves(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("format") not in ("text", "image"):
+            return data
+        if data.get("id_column") is None:
+            data = {**data, "id_column": "key"}
+        if data["format"] == "image" and isinstance(data.get("fields"), dict):
+            shown = {n: {"type": "image", **f} if isinstance(f, dict) else f for n, f in data["fields"].items()}
+            data = {**data, "fields": shown}
         return data
 
     @model_validator(mode="after")
@@ -200,20 +246,40 @@ class Privacy(_Section):
     )
 
 
+# Questions whose answers become labels. Answers to the others are kept in the journal as Argilla gives them.
+DECIDED_QUESTION_TYPES = frozenset({"label", "span"})
+# The fewest options Argilla takes for a question that has any.
+MIN_LABELS = {"label": 2, "multi_label": 2, "ranking": 2, "span": 1}
+
+
 class Question(_Section):
     """One thing annotators answer."""
 
     name: Name
-    type: Literal["label", "span"]
+    type: Literal["label", "multi_label", "rating", "ranking", "span", "text"]
     title: str
     description: str | None = None
-    labels: dict[str, str] = Field(min_length=2, description="stored value: text on the button")
-    field: str | None = Field(None, description="span questions: the field that is marked")
+    required: bool = Field(True, description="people cannot submit without answering it")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="label, multi_label, ranking, span: stored value: text on the button"
+    )
+    ratings: list[Annotated[int, Field(ge=0, le=10)]] = Field(
+        default_factory=list, max_length=11, description="rating questions: the values to choose from"
+    )
+    field: str | None = Field(None, description="span questions: the text field that is marked")
+    markdown: bool = Field(False, description="text questions: answers are markdown")
 
     @model_validator(mode="after")
-    def _span_needs_field(self) -> Question:
+    def _parts_of_its_type(self) -> Question:
         if (self.type == "span") != (self.field is not None):
             raise ValueError("'field' belongs to span questions, and span questions need it")
+        least = MIN_LABELS.get(self.type, 0)
+        if len(self.labels) < least or (self.labels and not least):
+            raise ValueError(f"{self.type} questions need {least or 'no'} 'labels'{' or more' if least else ''}")
+        if (self.type == "rating") != (len(set(self.ratings)) >= 2) or len(set(self.ratings)) < len(self.ratings):
+            raise ValueError("'ratings' belongs to rating questions, which need two or more different values")
+        if self.markdown and self.type != "text":
+            raise ValueError("'markdown' belongs to text questions")
         return self
 
 
@@ -224,16 +290,126 @@ class Labeling(_Section):
     guidelines: str = Field(min_length=20)
     guideline_version: int = Field(1, ge=1)
     schema_version: int = Field(1, ge=1)
-    questions: list[Question] = Field(min_length=1, max_length=1)
+    questions: list[Question] = Field(
+        min_length=1, max_length=20, description="the first one is what labels are decided and models are trained for"
+    )
     min_submitted: int = Field(2, ge=1, le=10, description="submitted answers before a record is complete")
     agreement_floor: Share = Field(0.5, description="share of answers that must agree; at or below: adjudication")
+
+    @field_validator("questions")
+    @classmethod
+    def _first_is_decided(cls, value: list[Question]) -> list[Question]:
+        names = [question.name for question in value]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two questions have the name {twice!r}")
+        first = value[0]
+        if first.type not in DECIDED_QUESTION_TYPES:
+            raise ValueError(
+                f"question {first.name!r} comes first, and answers to {first.type} questions are kept but not yet made "
+                f"into labels: put a question of type {' or '.join(sorted(DECIDED_QUESTION_TYPES))} first"
+            )
+        if not first.required:
+            raise ValueError(f"question {first.name!r} comes first, so it must be required: its answers are the labels")
+        return value
+
+
+class _ByColumn(_Section):
+    by: str = Field(description="metadata column")
+
+
+class _StratifiedOptions(_ByColumn):
+    shares: Literal["equal", "proportional"] = "equal"
+
+
+class _RareClassOptions(_Section):
+    classes: list[str] | None = Field(None, description="wanted ones; by default those with few labels so far")
+
+
+class _ProductionOptions(_Section):
+    flag: str | None = Field(None, description="metadata column that is true where a user complained")
+
+
+class _DiverseOptions(_Section):
+    method: Literal["kmeans", "kcenter"] = "kmeans"
+
+
+class _HybridOptions(_Section):
+    oversample: float = Field(8.0, ge=1, le=50, description="least sure records looked at, for each place")
+
+
+class _RelabelOptions(_Section):
+    most_answers: int = Field(5, ge=1, description="records with as many answers are left alone")
+
+
+# What each built-in strategy of include/sampling/strategies.py may be told.
+STRATEGY_OPTIONS: dict[str, type[_Section]] = {
+    "random": _Section,
+    "stratified": _StratifiedOptions,
+    "margin": _Section,
+    "entropy": _Section,
+    "least_confidence": _Section,
+    "diverse": _DiverseOptions,
+    "hybrid": _HybridOptions,
+    "rare_class": _RareClassOptions,
+    "production": _ProductionOptions,
+    "stale": _ByColumn,
+    "cold_start": _DiverseOptions,
+    "relabel": _RelabelOptions,
+}
+
+
+def _known_strategy(name: str) -> str:
+    if name not in STRATEGY_OPTIONS and not re.fullmatch(r"[\w.]+:[A-Za-z_]\w*", name):
+        raise ValueError(f"{name!r} is none of {', '.join(STRATEGY_OPTIONS)}, nor package.module:Class")
+    return name
+
+
+StrategyName = Annotated[str, AfterValidator(_known_strategy)]
+
+
+class MixtureLine(_Section):
+    """A strategy with its share of the batch."""
+
+    strategy: StrategyName = Field(description=f"{', '.join(STRATEGY_OPTIONS)}, or package.module:Class")
+    share: Share
+    options: dict[str, Any] = Field(default_factory=dict, description="what the strategy is made with")
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> MixtureLine:
+        if (model := STRATEGY_OPTIONS.get(self.strategy)) is not None:
+            try:
+                model.model_validate(self.options)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                field = ".".join(["options", *(str(part) for part in first["loc"])])
+                raise ValueError(f"strategy {self.strategy!r}: {field}: {first['msg']}") from error
+        return self
+
+
+Mixture = Annotated[
+    Annotated[dict[StrategyName, Share], Tag("short")] | Annotated[list[MixtureLine], Tag("long")],
+    Discriminator(lambda value: "long" if isinstance(value, list) else "short"),
+]
+
+
+def mixture_lines(mixture: dict[str, float] | list[MixtureLine]) -> list[MixtureLine]:
+    """A mixture in its long form.
+
+    :raises ValueError: when a strategy needs options, which the short form does not have.
+    """
+    if isinstance(mixture, list):
+        return mixture
+    return [MixtureLine(strategy=name, share=share) for name, share in mixture.items()]
 
 
 class Sampling(_Section):
     """How a cycle picks the records worth a person's time."""
 
     batch_size: int = Field(100, ge=1, le=10_000)
-    mixture: dict[Literal["random", "margin"], Share] = {"random": 0.4, "margin": 0.6}
+    mixture: Mixture = Field(
+        {"random": 0.4, "margin": 0.6},
+        description="strategy: share of the batch; or a list of {strategy, share, options}. Shares add up to 1",
+    )
     weight_floor: float = Field(0.1, gt=0, le=1, description="least weight, as a share of the mean weight")
     holdout_share: Share = Field(0.5, description="of the random frame: kept from training, for ever")
     blind_share: Share = Field(0.1, description="shown without a suggestion, to measure anchoring")
@@ -242,12 +418,63 @@ class Sampling(_Section):
 
     @field_validator("mixture")
     @classmethod
-    def _adds_up(cls, value: dict[str, float]) -> dict[str, float]:
-        if abs(sum(value.values()) - 1.0) > 1e-9:
-            raise ValueError(f"shares must add up to 1, they add up to {sum(value.values()):g}")
-        if not value.get("random"):
-            raise ValueError("needs a random share above 0: holdout and unbiased estimates come from it")
+    def _adds_up(cls, value: dict[str, float] | list[MixtureLine]) -> dict[str, float] | list[MixtureLine]:
+        lines = mixture_lines(value)
+        total = sum(line.share for line in lines)
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"shares must add up to 1, they add up to {total:g}")
+        names = [line.strategy for line in lines if line.strategy == "random" and line.share > 0]
+        if len(names) != 1:
+            raise ValueError("needs one random share above 0: holdout and unbiased estimates come from it")
         return value
+
+    @property
+    def lines(self) -> list[MixtureLine]:
+        """The mixture in its long form."""
+        return mixture_lines(self.mixture)
+
+
+class Embedding(_Section):
+    """How texts become vectors: for diverse batches, and for *find similar* in Argilla."""
+
+    embedder: str | None = Field(
+        "latent_text", description="built-in name or package.module:Class; null: no vectors", pattern=r"^[\w.]+(:\w+)?$"
+    )
+
+
+class Queue(_Section):
+    """How much people are asked, and for how long."""
+
+    target_days: float = Field(5.0, gt=0, description="days of work that wait for people after a new batch, at most")
+    max_batch_size: int | None = Field(
+        None, ge=1, le=10_000, description="a fast team gets batches of up to this size; sampling.batch_size by default"
+    )
+    throughput_days: int = Field(28, ge=7, le=365, description="days over which the speed of people is measured")
+    max_pending_days: float | None = Field(
+        30.0, gt=0, description="records nobody answered for longer are withdrawn, and may be chosen again; null: never"
+    )
+
+
+class Rule(_Section):
+    """Keywords that suggest a label while there is no model. A suggestion is shown, never stored as a label.
+
+    A keyword is a word or phrase; case does not matter. The rule holds when every condition that is given does.
+    """
+
+    label: str
+    any: list[str] = Field(default_factory=list, description="at least one of these occurs")
+    all: list[str] = Field(default_factory=list, description="each of these occurs")
+    none: list[str] = Field(default_factory=list, description="none of these occurs")
+    field: str | None = Field(None, description="the field that is read; all by default")
+    question: str | None = Field(None, description="the question that is answered; the first by default")
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Rule:
+        if not self.any and not self.all:
+            raise ValueError("needs keywords under 'any' or 'all'")
+        if not all(keyword.strip() for keyword in (*self.any, *self.all, *self.none)):
+            raise ValueError("has an empty keyword, which would occur everywhere")
+        return self
 
 
 class Training(_Section):
@@ -318,6 +545,9 @@ class Project(_Section):
     privacy: Privacy = Privacy()
     labeling: Labeling
     sampling: Sampling = Sampling()
+    embedding: Embedding = Embedding()
+    queue: Queue = Queue()
+    rules: list[Rule] = Field(default_factory=list, description="suggestions before there is a model; first match wins")
     training: Training | None = Field(None, description="leave out to collect labels only")
     monitoring: Monitoring = Monitoring()
     schedule: Schedule = Schedule()
@@ -329,6 +559,11 @@ class Project(_Section):
                 raise ValueError(
                     f"question {question.name!r} marks field {question.field!r}, which source.fields lacks"
                 )
+            if question.field is not None and self.source.fields[question.field].type != "text":
+                raise ValueError(f"question {question.name!r} marks field {question.field!r}, which is no text field")
+        for rule in self.rules:
+            _check_rule(rule, self)
+        _check_columns(self.sampling, self.source)
         if unknown := [name for name in self.duplicates.fields if name not in self.source.fields]:
             raise ValueError(f"duplicates.fields names {unknown[0]!r}, which source.fields lacks")
         if self.privacy.action == "redact" and self.source.id_column in self.source.fields:
@@ -349,12 +584,34 @@ class Project(_Section):
 
     @property
     def question(self) -> Question:
-        """The question that is asked (one per project for now)."""
+        """The question that labels are decided and models are trained for."""
         return self.labeling.questions[0]
 
     def dag_id(self, step: str) -> str:
         """The id of this project's DAG for one step of the loop."""
         return f"{self.name}__{step}"
+
+
+def _check_rule(rule: Rule, project: Project) -> None:
+    if rule.field is not None and rule.field not in project.source.fields:
+        raise ValueError(f"a rule for {rule.label!r} reads field {rule.field!r}, which source.fields lacks")
+    questions = {question.name: question for question in project.labeling.questions}
+    name = rule.question or project.labeling.questions[0].name
+    if name not in questions:
+        raise ValueError(f"a rule for {rule.label!r} answers question {name!r}, which labeling.questions lacks")
+    if questions[name].type != "label":
+        raise ValueError(f"a rule can only answer a label question, and {name!r} is a {questions[name].type} question")
+    if rule.label not in questions[name].labels:
+        raise ValueError(f"a rule suggests {rule.label!r}, which is no label of question {name!r}")
+
+
+def _check_columns(sampling: Sampling, source: Source) -> None:
+    """Refuse a mixture whose built-in strategies look at metadata columns that do not exist."""
+    for line in sampling.lines:
+        for option in ("by", "flag"):
+            column = line.options.get(option)
+            if line.strategy in STRATEGY_OPTIONS and column is not None and column not in source.metadata:
+                raise ValueError(f"sampling.mixture: {line.strategy} names {column!r}, which source.metadata lacks")
 
 
 def load_project(path: Path) -> Project:

@@ -75,6 +75,16 @@ INGEST_PARAMS: dict[str, Param] = {
     ),
 }
 
+# The form of the sample DAG.
+SAMPLE_PARAMS: dict[str, Param] = {
+    "request_id": Param(
+        None,
+        type=["null", "string"],
+        maxLength=64,
+        description="Name of an extra batch outside the cycle. Empty: the batch of the present cycle slot.",
+    )
+}
+
 # Back-pressure. Their slots are in deploy/pools.json; a task whose pool does not exist is never started.
 POOL_STAGE = "labelwheel_stage"
 POOL_COMMIT = "labelwheel_commit"
@@ -172,6 +182,50 @@ def argilla_of(project: Project) -> Iterator[ArgillaClient]:
 
     with ArgillaHook(project.connections.argilla).client as client:
         yield client
+
+
+def plan_batch(project: Project, model_version: str | None, request_id: str | None, dag_run: Any) -> str:
+    """Take from the queue what waited too long, then plan the batch that what is left allows; its id.
+
+    :raises AirflowSkipException: when there is no batch to push, with the reason.
+    """
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from include.labeling.queue import tend_queue
+    from include.sampling.plan import plan_cycle
+
+    lake, at = lake_of(project), now()
+    with argilla_of(project) as argilla:
+        queue = tend_queue(project, lake, argilla, now=at)
+    planned = plan_cycle(
+        project,
+        lake,
+        request_id=request_id,
+        moment=run_moment(dag_run),
+        open_records=queue["open_records"],
+        median_age_days=queue["median_age_days"],
+        model_version=model_version,
+        now=at,
+    )
+    if planned["outcome"] in ("skipped", "pushed"):
+        raise AirflowSkipException(planned["why"])
+    batch_id: str = planned["batch_id"]
+    return batch_id
+
+
+def refresh_suggestions(project: Project, model_version: str | None) -> dict[str, Any]:
+    """Show what waits for people with the suggestions of this model.
+
+    :raises AirflowSkipException: without a model.
+    """
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from include.labeling import pending
+
+    if model_version is None:
+        raise AirflowSkipException("There is no champion yet: nobody suggests anything.")
+    with argilla_of(project) as argilla:
+        return pending.refresh_suggestions(project, lake_of(project), argilla, model_version)
 
 
 def push(project: Project, batch_id: str, event: Any) -> dict[str, Any]:

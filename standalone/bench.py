@@ -31,6 +31,7 @@ def main(names: list[str]) -> int:
         environ = {
             **os.environ,
             "PYTHONPATH": str(REPO),
+            "PYTHONSAFEPATH": "1",  # a benchmark's name (select) is not to hide the library's module of that name
             "LABELWHEEL_REDIS_SERVER": find_redis(),
             # Last, so that only what is nowhere else is found here: the S3 server and the installer.
             "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), str(home.venvs / "tools" / "bin")]),

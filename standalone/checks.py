@@ -18,7 +18,7 @@ from standalone.services import find_redis
 TYPED = ("include", "plugins", "standalone")
 # Tests that start no whole stack come first.
 TIERS = {
-    "Unit and data plane": ("tests/include", "tests/dags", "tests/plugins", "tests/chaos"),
+    "Unit and data plane": ("tests/include", "tests/dags", "tests/plugins", "tests/chaos", "tests/bench"),
     "Whole stack": ("tests/standalone", "tests/integration", "tests/e2e"),
 }
 ARGILLA = REPO / "standalone" / "argilla_sqlite"

@@ -9,7 +9,7 @@ from pathlib import Path
 from standalone.home import REPO
 
 # In this order: the others are constrained by the first.
-RIVALS = tuple(f"bench/environments/{name}" for name in ("awswrangler", "bare", "celery", "dlt", "pandas_gx"))
+RIVALS = tuple(f"bench/environments/{path.stem}" for path in sorted((REPO / "bench" / "environments").glob("*.in")))
 LOCKS = ("requirements", "requirements-dev", "standalone/tools", *RIVALS)
 OLDEST_PYTHON = "3.11.5"
 

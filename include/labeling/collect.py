@@ -1,5 +1,7 @@
 """Bring answers back from Argilla into ``responses``, a journal that keeps every version of every answer.
 
+A person's response to a record is one row for each question of the project, also for those no labels are decided for.
+
 A sweep reads all answered records, compares them with the journal and appends what differs. Why it loses nothing while
 people keep answering:
 
@@ -26,7 +28,7 @@ from include.labeling.service import Json, LabelingNotFoundError, LabelingServic
 from include.labeling.settings import find_dataset, known_dataset_id
 from include.lake import Lake
 from include.lake.keys import canonical_json, digest, shard
-from include.project import Project
+from include.project import Project, Question
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ SETTLE = timedelta(seconds=60)
 FULL_SWEEP = timedelta(hours=24)
 TICK = timedelta(microseconds=1)
 
-AnswerKey = tuple[str, str, str]  # record id, content hash, annotator
+AnswerKey = tuple[str, str, str, str]  # record id, content hash, question, annotator
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,12 @@ def _sweep(
     journal = _newest_versions(project, lake)
     names = {row["response_id"]: row["annotator"] for row in journal.values()}
     users = service.usernames(dataset["workspace_id"])
-    answers = _by_key(_answers(project, _answered_records(service, dataset["id"]), users, names))
+    questions = {str(one["id"]): str(one["name"]) for one in service.list_questions(dataset["id"])}
+    answers = _by_key(_answers(project, _answered_records(service, dataset["id"]), questions, users, names))
     made_at = _time(dataset["inserted_at"])
     absent = [row for key, row in journal.items() if key not in answers and _could_vanish(row, made_at)]
-    found_again = _by_key(
-        _answers(project, _records_with(service, dataset["id"], {row["content_hash"] for row in absent}), users, names)
-    )
+    hidden = _records_with(service, dataset["id"], {row["content_hash"] for row in absent})
+    found_again = _by_key(_answers(project, hidden, questions, users, names))
     answers |= {key: answer for key, answer in found_again.items() if key in journal}
     rows = []
     for answer in answers.values():
@@ -107,7 +109,7 @@ def _sweep(
         edited = before is not None and before["status"] == answer.status == "submitted"
         counts["edited" if edited else answer.status] += 1
     for row in absent:
-        if (row["record_id"], row["content_hash"], row["annotator"]) not in answers:
+        if _key(row) not in answers:
             rows.append(_deletion(row, now))
             counts["deleted"] += 1
     lake.append("responses", rows, app_id=_app_id(project, rows))
@@ -147,14 +149,18 @@ def _nothing_new(seen: Json, activity: Json, now: datetime) -> bool:
 
 
 def _newest_versions(project: Project, lake: Lake) -> dict[AnswerKey, dict[str, Any]]:
-    """The journal's newest version of every answer to the present question and schema."""
+    """The journal's newest version of every answer to the present questions and schema."""
     rows = lake.read(
         "responses",
         project.name,
-        where=(pl.col("question") == project.question.name)
+        where=pl.col("question").is_in([question.name for question in project.labeling.questions])
         & (pl.col("schema_version") == project.labeling.schema_version),
     ).sort("version_at")
-    return {(row["record_id"], row["content_hash"], row["annotator"]): row for row in rows.iter_rows(named=True)}
+    return {_key(row): row for row in rows.iter_rows(named=True)}
+
+
+def _key(row: dict[str, Any]) -> AnswerKey:
+    return row["record_id"], row["content_hash"], row["question"], row["annotator"]
 
 
 def _answered_records(service: LabelingService, dataset_id: str) -> Iterator[Json]:
@@ -183,16 +189,23 @@ def _search(service: LabelingService, dataset_id: str, condition: Json) -> Itera
 
 
 def _answers(
-    project: Project, records: Iterable[Json], users: dict[str, str], names: dict[str, str]
+    project: Project,
+    records: Iterable[Json],
+    questions: dict[str, str],
+    users: dict[str, str],
+    names: dict[str, str],
 ) -> Iterator[Answer]:
-    """Finished answers in these records. A known answer keeps its annotator's name, even if the user was renamed."""
-    question = project.question.name
+    """Finished answers in these records. A known answer keeps its annotator's name, even if the user was renamed.
+
+    :param questions: Argilla's id of each question → its name.
+    :param users: user id → user name.
+    :param names: response id → annotator, of known answers.
+    """
     for record in records:
         metadata = record.get("metadata") or {}
         if not record["external_id"] or "content_hash" not in metadata:
             continue  # not pushed by us
-        suggestions = {str(one["question_id"]): one for one in record.get("suggestions") or []}
-        shown = next(iter(suggestions.values()), None)  # a dataset has one question
+        shown = {questions[str(one["question_id"])]: one["value"] for one in record.get("suggestions") or []}
         for response in record.get("responses") or []:
             if response["status"] not in KEPT_STATUSES:
                 continue
@@ -200,16 +213,18 @@ def _answers(
             annotator = names.get(response_id) or users.get(user_id) or user_id
             # Argilla stores the preselected suggestion in a discarded answer, so only submitted values are values.
             values = (response["values"] or {}) if response["status"] == "submitted" else {}
-            yield Answer(
-                key=(record_id_of(record["external_id"]), metadata["content_hash"], annotator),
-                response_id=response_id,
-                updated_at=_time(response["updated_at"]),
-                status=response["status"],
-                value_json=_value_json(values[question]["value"]) if question in values else None,
-                suggestion_json=None if shown is None else _value_json(shown["value"]),
-                model_version=metadata.get("model_version"),
-                batch_id=metadata.get("batch"),
-            )
+            for question in project.labeling.questions:
+                name = question.name
+                yield Answer(
+                    key=(record_id_of(record["external_id"]), metadata["content_hash"], name, annotator),
+                    response_id=response_id,
+                    updated_at=_time(response["updated_at"]),
+                    status=response["status"],
+                    value_json=_value_json(question, values[name]["value"]) if name in values else None,
+                    suggestion_json=_value_json(question, shown[name]) if name in shown else None,
+                    model_version=metadata.get("model_version"),
+                    batch_id=metadata.get("batch"),
+                )
 
 
 def _by_key(answers: Iterable[Answer]) -> dict[AnswerKey, Answer]:
@@ -221,9 +236,9 @@ def _by_key(answers: Iterable[Answer]) -> dict[AnswerKey, Answer]:
     return found
 
 
-def _value_json(value: Any) -> str:
-    """A label as a JSON string; spans as a list sorted by place."""
-    if isinstance(value, list):
+def _value_json(question: Question, value: Any) -> str:
+    """The value as Argilla gives it, as canonical JSON; spans sorted by place, without the scores of suggested ones."""
+    if question.type == "span":
         spans = ({"start": one["start"], "end": one["end"], "label": one["label"]} for one in value)
         value = sorted(spans, key=lambda one: (one["start"], one["end"], one["label"]))
     return canonical_json(value)
@@ -242,7 +257,7 @@ def _changed(before: dict[str, Any], answer: Answer) -> bool:
 
 
 def _version(project: Project, answer: Answer, before: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
-    record_id, content_hash, annotator = answer.key
+    record_id, content_hash, question, annotator = answer.key
     # An answer that comes back unchanged after it was recorded as deleted must still sort after its deletion.
     version_at = answer.updated_at if before is None else max(answer.updated_at, before["version_at"] + TICK)
     return {
@@ -250,7 +265,7 @@ def _version(project: Project, answer: Answer, before: dict[str, Any] | None, no
         "shard": shard(record_id),
         "record_id": record_id,
         "content_hash": content_hash,
-        "question": project.question.name,
+        "question": question,
         "annotator": annotator,
         "response_id": answer.response_id,
         "version_at": version_at,

@@ -17,6 +17,10 @@ class LabelingNotFoundError(LabelingError):
     """The addressed dataset, record or user does not exist (any more). A retry does not help."""
 
 
+class LabelingUnavailableError(LabelingError):
+    """No answer, or an internal error of Argilla's: what was asked may or may not have been done. A retry may help."""
+
+
 class LabelingRefusedError(LabelingError):
     """Argilla understood the request and refuses its content (422). A retry does not help.
 
@@ -76,6 +80,18 @@ class LabelingService(Protocol):
         """All metadata properties."""
         ...
 
+    def list_vectors_settings(self, dataset_id: str) -> list[Json]:
+        """All kinds of vectors: their names and dimensions."""
+        ...
+
+    def create_vectors_settings(self, dataset_id: str, settings: Json) -> None:
+        """Add a kind of vectors."""
+        ...
+
+    def delete_vectors_settings(self, settings_id: str) -> None:
+        """Remove a kind of vectors with all vectors of that kind."""
+        ...
+
     def create_field(self, dataset_id: str, settings: Json) -> None:
         """Add a field to an unpublished dataset."""
         ...
@@ -101,10 +117,15 @@ class LabelingService(Protocol):
         ...
 
     def upsert_records(self, dataset_id: str, records: Sequence[Json]) -> None:
-        """Insert or update up to 500 records by ``external_id``.
+        """Insert or update up to 500 records by ``external_id``. Is not repeated by itself.
 
         :raises LabelingRefusedError: nothing was written; ``position`` names the first bad record.
+        :raises LabelingUnavailableError: all of it was written, or nothing.
         """
+        ...
+
+    def delete_records(self, dataset_id: str, record_ids: Sequence[str]) -> None:
+        """Remove up to 100 records, by Argilla's own ids, with their answers; those that are gone do not matter."""
         ...
 
     def search_records(

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -82,7 +82,10 @@ class Lake:
         data = conform(rows, spec)
 
         def write(delta: DeltaTable, properties: CommitProperties) -> None:
-            write_deltalake(delta, data, mode="append", commit_properties=properties)
+            # A table that an earlier release made gets its new columns with the first rows that have them.
+            outdated = len(delta.schema().fields) < len(spec.schema)
+            mode: Literal["merge"] | None = "merge" if outdated else None
+            write_deltalake(delta, data, mode="append", schema_mode=mode, commit_properties=properties)
 
         return self._once(spec, app_id, data.num_rows, write)
 
@@ -102,7 +105,8 @@ class Lake:
         pq.write_table(
             stored,
             sink,
-            compression="snappy",  # quick to write; maintenance packs tighter when it joins files
+            compression="zstd",
+            compression_level=1,  # to send and to keep a byte costs more than to pack it
             use_dictionary=spec.repetitive,  # ids, hashes and texts hardly repeat: dictionaries of them save nothing
             write_statistics=spec.ordered,
             row_group_size=65_536,
@@ -230,6 +234,10 @@ class Lake:
             assert isinstance(empty, pl.DataFrame)  # noqa: S101 - from_arrow's return type is a union
             return empty.select(wanted)
         scan = pl.scan_delta(delta).filter(pl.col("project") == project)
+        if len(delta.schema().fields) < len(spec.schema):  # made by an earlier release: its new columns are null
+            known = {field.name for field in delta.schema().fields}
+            absent = pl.DataFrame(pl.from_arrow(spec.schema.empty_table())).drop(known).schema
+            scan = scan.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in absent.items())
         filtered = [] if where is None else where.meta.root_names()
         pushed = not newest or set(filtered) <= {*spec.key, *spec.partition_by}
         if where is not None and pushed:

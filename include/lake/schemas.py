@@ -15,6 +15,7 @@ TEXT = pa.string()
 LONG = pa.int64()
 REAL = pa.float64()
 BOOL = pa.bool_()
+NUMBERS = pa.list_(pa.float32())
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Table:
 
 
 # Columns that say where a row comes from or which of a few kinds it is.
-REPETITIVE = frozenset({"revision", "consent", "bucket", "key", "object_version", "ingest_batch", "ingested_at"})
+REPETITIVE = frozenset(
+    {"revision", "consent", "bucket", "key", "object_version", "ingest_batch", "ingested_at", "classes_json"}
+)
 
 
 def _table(
@@ -191,8 +194,23 @@ PREDICTIONS = _table(
         "margin": REAL,  # best minus second-best probability
         "probabilities_json": TEXT,
         "predicted_at": TIME,
+        "entropy": REAL,  # of the probabilities, as a share of that of equal ones: 0 sure, 1 no idea
+        "classes_json": TEXT,  # ["ham", "spam"]: the classes behind `probabilities`, in their order
+        "probabilities": NUMBERS,
     },
     ("record_id", "content_hash", "model_version", "origin"),
+    sharded=True,
+)
+
+EMBEDDINGS = _table(
+    "embeddings",
+    {
+        "content_hash": TEXT,
+        "embedder": TEXT,  # its name; the present one is "name" of the file embedders/<project>.json
+        "vector": NUMBERS,  # of unit length
+        "embedded_at": TIME,
+    },
+    ("record_id", "content_hash", "embedder"),
     sharded=True,
 )
 
@@ -201,12 +219,12 @@ SELECTIONS = _table(
     {
         "batch_id": TEXT,
         "content_hash": TEXT,
-        "strategy": TEXT,  # the frame that drew it: random | margin | audit
+        "strategy": TEXT,  # whose frame drew it: random, margin, …, audit
         "score": REAL,
-        "weight": REAL,
-        "threshold": REAL,  # tau of the draw
+        "weight": REAL,  # in its own frame, as a multiple of the mean; null when nothing was drawn
+        "threshold": REAL,  # tau of its own frame; null when it took all
         "frame_probability": REAL,  # chance of being drawn by its own frame
-        "inclusion_probability": REAL,  # chance of being in the batch by any frame
+        "inclusion_probability": REAL,  # by any frame; null: unknown, never used in estimates
         "population": LONG,  # candidates the batch was drawn from
         "seed": LONG,
         "model_version": TEXT,
@@ -216,6 +234,20 @@ SELECTIONS = _table(
         "split": TEXT,  # train | holdout, written once
         "reason": TEXT,
         "selected_at": TIME,
+        "cell": TEXT,  # of a stratified strategy: each cell is a frame of its own
+    },
+    ("batch_id", "record_id"),
+    sharded=True,
+)
+
+# Selections that people were relieved of before anyone answered: these records may be selected again.
+WITHDRAWALS = _table(
+    "withdrawals",
+    {
+        "batch_id": TEXT,
+        "content_hash": TEXT,
+        "why": TEXT,
+        "withdrawn_at": TIME,
     },
     ("batch_id", "record_id"),
     sharded=True,
@@ -337,7 +369,9 @@ TABLES: dict[str, Table] = {
         SIGNATURES,
         VALIDATIONS,
         PREDICTIONS,
+        EMBEDDINGS,
         SELECTIONS,
+        WITHDRAWALS,
         RESPONSES,
         LABELS,
         SNAPSHOTS,

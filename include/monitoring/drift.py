@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from include.lake import Lake
 from include.lake.consent import consented
+from include.lake.groups import Groups
 from include.lake.keys import digest
 from include.monitoring.champion import champion_pointer, champion_predictions, snapshot_time
 from include.project import Project
@@ -126,25 +127,42 @@ def measure_drift(project: Project, lake: Lake, *, cycle: str, now: datetime) ->
 def _windows(project: Project, lake: Lake, model_version: str, since: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The champion's labels of the records known then, and of the newest ones that came after; all with consent now.
 
-    Duplicates count: a wave of equal mails is a change of the data.
+    Duplicates count: a wave of equal mails is a change of the data. The champion looks at one of each group, and its
+    answer stands for the others.
     """
     import polars as pl
+
+    groups = Groups.read(project, lake)
 
     columns = ["record_id", "revision", "content_hash", "event_at", "ingested_at"]
     consents = lake.read("records", project.name, columns=["record_id", "consent"])
     refused = consents.filter(~consented(project)).select("record_id")
-    predictions = champion_predictions(project, lake, model_version)
+    predictions = groups.of(champion_predictions(project, lake, model_version))
     known = lake.read("records", project.name, columns=columns, where=pl.col("ingested_at") <= since, newest=False)
     known = known.sort("revision").unique("record_id", keep="last")  # as they were then, whatever changed since
     known = known.join(refused, on="record_id", how="anti")
     later = lake.read("records", project.name, columns=columns, where=pl.col("ingested_at") > since)
     newest = (
-        later.join(refused, on="record_id", how="anti")
-        .join(predictions, on=["record_id", "content_hash"])
+        _answered(groups.of(later.join(refused, on="record_id", how="anti")), predictions)
         .sort(pl.coalesce("event_at", "ingested_at"), "record_id")
         .tail(project.monitoring.window_records)
     )
-    return known.join(predictions, on=["record_id", "content_hash"]), newest
+    return _answered(groups.of(known), predictions), newest
+
+
+def _answered(rows: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the ``label`` of their own prediction, else of one of their group's; without one they are dropped.
+
+    :param rows: as ``predictions``, has ``record_id``, ``content_hash`` and ``group_id``.
+    """
+    import polars as pl
+
+    own = predictions.select("record_id", "content_hash", "label")
+    # Where duplicates are kept apart, a record is its own group: another content's answer says nothing.
+    linked = predictions.filter(pl.col("group_id") != pl.col("record_id"))
+    of_group = linked.sort("record_id").unique("group_id", keep="first").select("group_id", _label="label")
+    joined = rows.join(own, on=["record_id", "content_hash"], how="left").join(of_group, on="group_id", how="left")
+    return joined.with_columns(pl.coalesce("label", "_label").alias("label")).filter(pl.col("label").is_not_null())
 
 
 def _counts(window: pl.DataFrame, classes: list[str]) -> Counts:

@@ -1,4 +1,4 @@
-"""The champion's answer for every record that has none yet."""
+"""The champion's answer for every record it may still matter for, and that has none yet."""
 
 from __future__ import annotations
 
@@ -7,104 +7,125 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from include.errors import TrainingError
 from include.lake import Lake
-from include.lake.consent import consented
-from include.lake.groups import Groups
-from include.lake.keys import canonical_json, digest, shard
+from include.lake.candidates import KEYS, in_play, parts
+from include.lake.keys import canonical_json, digest
+from include.lake.texts import read_texts
 from include.project import Project
 from include.training import registry
-from include.training.snapshot import record_text
-from include.training.trainers import Model, predict
+from include.training.trainers import Floats, predict
 
 if TYPE_CHECKING:
     import polars as pl
 
-SLICE_RECORDS = 5_000
+SLICE_RECORDS = 5_000  # texts in memory at once
 
 
-def score_candidates(project: Project, lake: Lake, *, now: datetime) -> dict[str, Any]:
-    """Predict the present content of every record with consent that lacks a prediction of this model version.
+def plan_scoring(project: Project, lake: Lake) -> dict[str, Any]:
+    """What the present champion has to predict: records in play without a prediction of this model version.
 
-    Dropped duplicates are left out; linked ones are scored, because they are data as good as any.
+    After a promotion that is every record that can still be chosen, and those people were asked about
+    (``include.lake.candidates.in_play``); at other times, the new ones.
+
+    :returns: ``{"model_version", "parts"}``; the version is null without a champion. A part is the input of one
+        ``score_part``: ``{"model_version", "sha256", "shards"}``; there is none without work.
+    """
+    current = registry.champion(project, lake)
+    if current is None:
+        return {"model_version": None, "parts": []}
+    model = {"model_version": current.model_version, "sha256": current.sha256}
+    pending = _pending(project, lake, current.model_version)
+    return {
+        "model_version": current.model_version,
+        "parts": [{**model, "shards": shards} for shards in parts(pending)],
+    }
+
+
+def score_part(project: Project, lake: Lake, part: dict[str, Any], *, now: datetime) -> dict[str, Any]:
+    """Predict what is pending in the part's shards, by the model the part names, even if another leads by now.
 
     Work is cut into slices of ``SLICE_RECORDS`` in the order of ``record_id``; each is one append named by its content,
     so a retry goes on where the killed attempt stopped.
 
-    :returns: ``{"scored", "model_version"}``: records predicted by this call; null without a champion.
-    :raises TrainingError: when the champion's artifact is missing or altered.
+    :param part: one of ``plan_scoring``'s.
+    :returns: ``{"scored", "model_version"}``: records predicted by this call.
+    :raises TrainingError: when the model's artifact is missing or altered, or it gives no probabilities.
     """
-    current = registry.champion(project, lake)
-    if current is None:
-        return {"scored": 0, "model_version": None}
-    pending = _pending(project, lake, current.model_version)
+    import polars as pl
+
+    version = part["model_version"]
     scored = 0
+    pending = _pending(project, lake, version).filter(pl.col("record_id").str.head(1).is_in(part["shards"]))
     if pending.is_empty():
-        return {"scored": scored, "model_version": current.model_version}
-    model = registry.load_model(project, lake, current.sha256)
+        return {"scored": scored, "model_version": version}
+    model = registry.load_model(project, lake, part["sha256"])
+    classes = [str(name) for name in model.classes_]
     for offset in range(0, pending.height, SLICE_RECORDS):
-        part = pending.slice(offset, SLICE_RECORDS)
-        rows = _predictions(project, lake, model, current.model_version, part, now)
-        content = digest(*part["record_id"], *part["content_hash"])
-        lake.append("predictions", rows, app_id=f"score/{project.name}/{current.model_version}/{content}")
-        scored += len(rows)
-    return {"scored": scored, "model_version": current.model_version}
+        found = read_texts(project, lake, pending.slice(offset, SLICE_RECORDS))
+        if found.is_empty():
+            continue
+        chances = predict(model, found["text"].to_list())
+        answers = predictions(found.select(KEYS), chances, classes).with_columns(
+            pl.lit(project.name).alias("project"),
+            pl.lit(version).alias("model_version"),
+            pl.lit("batch").alias("origin"),
+            pl.lit(now).alias("predicted_at"),
+        )
+        content = digest(*found["record_id"], *found["content_hash"])
+        lake.append("predictions", answers.to_arrow(), app_id=f"score/{project.name}/{version}/{content}")
+        scored += answers.height
+    return {"scored": scored, "model_version": version}
+
+
+def predictions(keys: pl.DataFrame, chances: Floats, classes: list[str]) -> pl.DataFrame:
+    """A model's answers as rows of ``predictions``.
+
+    ``entropy`` is Shannon's, divided by its greatest value, ln K, so that it means the same for any number of classes.
+
+    :param keys: ``record_id`` and ``content_hash``, N rows.
+    :param chances: class probabilities, shape (N, K), K > 1, in the order of ``classes``.
+    :raises TrainingError: for another shape, or values that are no probabilities.
+    """
+    import polars as pl
+
+    wanted = (keys.height, len(classes))
+    if chances.shape != wanted or not (np.isfinite(chances).all() and (chances >= 0).all() and (chances <= 1).all()):
+        raise TrainingError(
+            f"the model gave no probabilities of shape {wanted} for {keys.height} records",
+            remedy="Correct predict_proba of the project's own trainer.",
+        )
+    order = np.argsort(-chances, axis=1, kind="stable")
+    best, second = (np.take_along_axis(chances, order[:, place : place + 1], axis=1)[:, 0] for place in (0, 1))
+    surprise = -np.log(chances, out=np.zeros_like(chances), where=chances > 0)
+    entropy = (chances * surprise).sum(axis=1) / np.log(len(classes))
+    columns = {f"class {number}": np.round(column, 6) for number, column in enumerate(chances.T)}
+    members: list[pl.Expr] = []
+    for name, column in zip(classes, columns, strict=True):
+        opening = ("," if members else "{") + canonical_json(name) + ":"
+        members += [pl.lit(opening), pl.col(column).cast(pl.String)]
+    in_words = pl.DataFrame(columns).select(pl.concat_str([*members, pl.lit("}")])).to_series()
+    return keys.select(
+        pl.col("record_id").str.head(1).alias("shard"),
+        *KEYS,
+        pl.Series("label", np.asarray(classes, dtype=object)[order[:, 0]], pl.String),
+        pl.Series("confidence", best),
+        pl.Series("margin", best - second),
+        in_words.alias("probabilities_json"),
+        pl.Series("entropy", np.clip(entropy, 0.0, 1.0)),
+        pl.lit(canonical_json(classes)).alias("classes_json"),
+        pl.Series("probabilities", chances.astype(np.float32)).arr.to_list().alias("probabilities"),
+    )
 
 
 def _pending(project: Project, lake: Lake, model_version: str) -> pl.DataFrame:
     """Ids and content hashes still to be predicted, sorted by id."""
     import polars as pl
 
-    records = lake.read("records", project.name, columns=["record_id", "content_hash", "consent", "ingest_batch"])
-    groups = Groups.read(project, lake)
     done = lake.read(
         "predictions",
         project.name,
-        columns=["record_id", "content_hash"],
+        columns=KEYS,
         where=(pl.col("model_version") == model_version) & (pl.col("origin") == "batch"),
     )
-    usable = groups.kept(groups.of(records.filter(consented(project) & groups.settled())))
-    return (
-        usable.select("record_id", "content_hash")
-        .join(done, on=["record_id", "content_hash"], how="anti")
-        .sort("record_id")
-    )
-
-
-def _predictions(
-    project: Project, lake: Lake, model: Model, model_version: str, part: pl.DataFrame, now: datetime
-) -> list[dict[str, Any]]:
-    import polars as pl
-
-    first, last = part["record_id"][0], part["record_id"][-1]
-    shards = sorted({shard(record_id) for record_id in part["record_id"]})
-    records = lake.read(
-        "records",
-        project.name,
-        columns=["record_id", "content_hash", "fields_json", "consent"],
-        where=pl.col("shard").is_in(shards) & pl.col("record_id").is_between(pl.lit(first), pl.lit(last)),
-    ).filter(consented(project))
-    # A record that changed since the slice was cut is left to the next run.
-    found = part.join(records, on=["record_id", "content_hash"]).sort("record_id")
-    probabilities = predict(model, [record_text(project, fields) for fields in found["fields_json"]])
-    classes = [str(name) for name in model.classes_]
-    rows = []
-    for record_id, content_hash, chances in zip(found["record_id"], found["content_hash"], probabilities, strict=True):
-        best, second = np.argsort(-chances, kind="stable")[:2]
-        rows.append(
-            {
-                "project": project.name,
-                "shard": shard(record_id),
-                "record_id": record_id,
-                "content_hash": content_hash,
-                "model_version": model_version,
-                "origin": "batch",
-                "label": classes[best],
-                "confidence": float(chances[best]),
-                "margin": float(chances[best] - chances[second]),
-                "probabilities_json": canonical_json(
-                    {name: round(float(chance), 6) for name, chance in zip(classes, chances, strict=True)}
-                ),
-                "predicted_at": now,
-            }
-        )
-    return rows
+    return in_play(project, lake).join(done, on=KEYS, how="anti", maintain_order="left")

@@ -18,6 +18,7 @@ from include.lake import Lake
 from include.lake.consent import consented
 from include.lake.groups import Groups
 from include.lake.keys import canonical_json, digest
+from include.lake.texts import record_text
 from include.project import Project, Training
 
 if TYPE_CHECKING:
@@ -53,13 +54,6 @@ def training_rules(project: Project) -> Training:
             remedy="Remove the 'training' section to collect labels only.",
         )
     return project.training
-
-
-def record_text(project: Project, fields_json: str) -> str:
-    """What a model reads of a record: the project's fields in their order, one per line; absent ones are left out."""
-    fields = json.loads(fields_json)
-    values = (fields.get(name) for name in project.source.fields)
-    return "\n".join(str(value) for value in values if value is not None)
 
 
 def current_labels(project: Project, lake: Lake) -> pl.DataFrame:

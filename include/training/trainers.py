@@ -31,7 +31,7 @@ class Trainer(Protocol):
     def fit(self, texts: Sequence[str], labels: Sequence[str], weights: Floats, *, seed: int) -> Model:
         """Fit a model.
 
-        :param texts: N texts, as ``snapshot.record_text`` makes them.
+        :param texts: N texts, as ``include.lake.texts.record_text`` makes them.
         :param labels: N class names, at least two different ones.
         :param weights: how sure each label is, shape (N,), in (0, 1].
         :param seed: the only source of randomness: the same input must give the same model.

@@ -9,16 +9,18 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
 from include.errors import LabelingError
-from include.labeling.service import Json, LabelingNotFoundError, LabelingRefusedError
+from include.labeling.service import Json, LabelingNotFoundError, LabelingRefusedError, LabelingUnavailableError
 
-ATTEMPTS = 4
-BACKOFF_SECONDS = 0.3
+PATIENCE_SECONDS = 120.0  # Argilla restarts in 10 to 30 seconds, its search engine in a minute
+FIRST_PAUSE_SECONDS = 0.3
+LONGEST_PAUSE_SECONDS = 5.0
 BULK_LIMIT = 500  # records per bulk call; Argilla refuses more
+DELETE_LIMIT = 100  # records per deletion; as above
 API_KEY_HEADER = "X-Argilla-Api-Key"
 _IDEMPOTENT = frozenset({"GET", "PUT", "PATCH", "DELETE"})
 
@@ -26,24 +28,27 @@ _IDEMPOTENT = frozenset({"GET", "PUT", "PATCH", "DELETE"})
 class ArgillaClient:
     """Argilla as seen by one API key. Use it as a context manager, or call ``close()``.
 
-    Requests that may be repeated (everything but creation) are tried ``attempts`` times, each time on a fresh
-    connection: Argilla drops the keep-alive connection after an internal error. A connection that was never made is
-    retried for creations too.
+    Requests that may be repeated (everything but creations and bulk writes) are tried again while Argilla is away, each
+    time on a fresh connection: Argilla drops the keep-alive connection after an internal error. A connection that was
+    never made is retried for the others too.
 
     :param url: the server's root, for example ``http://127.0.0.1:6900``.
     :param api_key: the key of an owner, or of an admin of the workspaces used.
     :param timeout_seconds: per HTTP request, not per call.
-    :raises LabelingError: from every method, when the server is away or refuses us.
+    :param patience_seconds: no new attempt of a call is begun after this time.
+    :raises LabelingError: from every method, when the server is away (``LabelingUnavailableError``) or refuses us.
     """
 
-    def __init__(self, url: str, api_key: str, *, timeout_seconds: float = 60.0, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self, url: str, api_key: str, *, timeout_seconds: float = 60.0, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self.url = url.rstrip("/")
         self._headers = {API_KEY_HEADER: api_key}
         self._timeout = httpx.Timeout(timeout_seconds, connect=min(5.0, timeout_seconds))
-        self._attempts = max(1, attempts)
+        self._patience_seconds = patience_seconds
         self._http: httpx.Client | None = None
 
-    def __enter__(self) -> ArgillaClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -125,6 +130,18 @@ class ArgillaClient:
         """All metadata properties of a dataset."""
         return self._items(f"/me/datasets/{dataset_id}/metadata-properties")
 
+    def list_vectors_settings(self, dataset_id: str) -> list[Json]:
+        """All kinds of vectors of a dataset."""
+        return self._items(f"/datasets/{dataset_id}/vectors-settings")
+
+    def create_vectors_settings(self, dataset_id: str, settings: Json) -> None:
+        """Add a kind of vectors: ``name``, ``title``, ``dimensions``."""
+        self._call("POST", f"/datasets/{dataset_id}/vectors-settings", json=settings)
+
+    def delete_vectors_settings(self, settings_id: str) -> None:
+        """Remove a kind of vectors with all vectors of that kind."""
+        self._call("DELETE", f"/vectors-settings/{settings_id}")
+
     def create_field(self, dataset_id: str, settings: Json) -> None:
         """Add a field to an unpublished dataset."""
         self._call("POST", f"/datasets/{dataset_id}/fields", json=settings)
@@ -154,11 +171,24 @@ class ArgillaClient:
     def upsert_records(self, dataset_id: str, records: Sequence[Json]) -> None:
         """Insert or update up to 500 records by ``external_id``; answers already given stay.
 
+        A write that got no answer is not repeated here: the caller looks first whether it happened.
+
         :raises LabelingRefusedError: nothing was written; ``position`` names the first bad record.
+        :raises LabelingUnavailableError: all of it was written, or nothing.
         """
         if len(records) > BULK_LIMIT:
             raise ValueError(f"at most {BULK_LIMIT} records per call, got {len(records)}")
-        self._call("PUT", f"/datasets/{dataset_id}/records/bulk", json={"items": list(records)})
+        # Argilla sends all records back. To compress them would cost its only process a seventh of the time of a write.
+        headers = {"Accept-Encoding": "identity"}
+        path = f"/datasets/{dataset_id}/records/bulk"
+        self._call("PUT", path, json={"items": list(records)}, headers=headers, repeatable=False)
+
+    def delete_records(self, dataset_id: str, record_ids: Sequence[str]) -> None:
+        """Remove up to 100 records by Argilla's own ids, with their answers; those that are gone do not matter."""
+        if len(record_ids) > DELETE_LIMIT:
+            raise ValueError(f"at most {DELETE_LIMIT} records per call, got {len(record_ids)}")
+        if record_ids:
+            self._call("DELETE", f"/datasets/{dataset_id}/records", params={"ids": ",".join(record_ids)})
 
     def search_records(
         self,
@@ -207,13 +237,17 @@ class ArgillaClient:
         *,
         json: Json | None = None,
         params: Mapping[str, Any] | None = None,
-        repeatable: bool = False,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool | None = None,
     ) -> Json:
-        repeatable = repeatable or method in _IDEMPOTENT
-        for attempt in range(self._attempts):
-            last = attempt == self._attempts - 1
+        repeatable = method in _IDEMPOTENT if repeatable is None else repeatable
+        deadline, pause = time.monotonic() + self._patience_seconds, FIRST_PAUSE_SECONDS
+        while True:
+            last = time.monotonic() + pause > deadline
             try:
-                response = self._session().request(method, f"/api/v1{path}", json=json, params=params)
+                response = self._session().request(method, f"/api/v1{path}", json=json, params=params, headers=headers)
+            except httpx.UnsupportedProtocol as error:
+                raise malformed(self.url) from error
             except httpx.TransportError as error:
                 self.close()
                 if last or not (repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)):
@@ -221,11 +255,12 @@ class ArgillaClient:
             else:
                 if response.status_code < 400:
                     return _body(response)
+                if response.status_code >= 500:
+                    self.close()
                 if response.status_code < 500 or last or not repeatable:
                     raise refusal(self.url, response)
-                self.close()
-            time.sleep(BACKOFF_SECONDS * 2**attempt)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _session(self) -> httpx.Client:
         if self._http is None:
@@ -256,7 +291,7 @@ def unreachable(url: str, error: Exception) -> LabelingError:
     """No answer came back."""
     if isinstance(error, httpx.UnsupportedProtocol):
         return malformed(url)
-    return LabelingError(
+    return LabelingUnavailableError(
         f"Argilla at {url} did not answer ({type(error).__name__})",
         remedy="Check that it runs and that host in the Argilla connection is right; then retry.",
     )
@@ -290,9 +325,9 @@ def refusal(url: str, response: httpx.Response) -> LabelingError:
                 position=position,
             )
         case status:
-            return LabelingError(
-                f"Argilla answered {status} to {what} ({reason})", remedy="Look into Argilla's log; then retry."
-            )
+            kind = LabelingUnavailableError if status >= 500 else LabelingError
+            said = f"Argilla answered {status} to {what} ({reason})"
+            return kind(said, remedy="Look into Argilla's log; then retry.")
 
 
 def _body(response: httpx.Response) -> Json:

@@ -54,7 +54,7 @@ class ArgillaHook(BaseHook):
         try:
             url, api_key = address(self.get_connection(self.argilla_conn_id))
             # A person waits for this answer: one attempt, ten seconds.
-            with ArgillaClient(url, api_key, timeout_seconds=10, attempts=1) as argilla:
+            with ArgillaClient(url, api_key, timeout_seconds=10, patience_seconds=0) as argilla:
                 version, me = argilla.version(), argilla.me()
                 names = sorted(str(one["name"]) for one in argilla.workspaces())
         except LabelingError as error:

@@ -91,6 +91,10 @@ def test_every_param_is_described(bag: Any) -> None:
     [
         ("ingest", "commit", "check_quarantine"),  # good rows land first, then the limit is checked
         ("ingest", "stage", "commit"),
+        ("sample", "find_unscored", "score"),
+        ("sample", "find_unembedded", "embed"),
+        ("sample", "score", "plan"),
+        ("sample", "embed", "plan"),
         ("sample", "plan", "push"),
         ("collect", "collect_responses", "announce"),
         ("retrain", "evaluate_policy", "freeze_snapshot"),
@@ -104,6 +108,17 @@ def test_gates_sit_upstream_of_what_they_guard(bag: Any, step: str, gate: str, w
     assert dags
     for dag in dags:
         assert gate in dag.get_task(write).get_flat_relative_ids(upstream=True)
+
+
+def test_models_work_in_mapped_tasks_and_a_batch_is_planned_when_there_is_no_work(bag: Any) -> None:
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
+
+    dags = [dag for dag_id, dag in bag.dags.items() if dag_id.endswith("__sample")]
+    assert dags
+    for dag in dags:
+        assert {task.task_id for task in dag.tasks if isinstance(task, MappedOperator)} == {"score", "embed"}
+        assert dag.get_task("plan").trigger_rule == "none_failed"  # an empty list of parts skips the mapped tasks
+        assert dag.get_task("push").trigger_rule == "all_success"
 
 
 def test_every_pool_a_task_waits_in_is_provisioned(bag: Any) -> None:

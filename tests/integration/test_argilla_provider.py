@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import pytest
 from labelwheel_argilla.client import ArgillaClient
@@ -14,7 +17,7 @@ from labelwheel_argilla.hook import ArgillaHook
 from labelwheel_argilla.triggers import DatasetActivityTrigger
 
 from include.errors import LabelingError
-from include.labeling.service import LabelingNotFoundError, LabelingRefusedError
+from include.labeling.service import LabelingNotFoundError, LabelingRefusedError, LabelingUnavailableError
 from standalone.stack import Stack
 
 pytestmark = pytest.mark.stack
@@ -111,6 +114,10 @@ def test_errors_name_what_happened(stack: Stack, client: ArgillaClient, dataset:
     assert client.search_records(dataset["id"])[1] == 1  # nothing of a refused call is written
     with pytest.raises(ValueError, match="at most 500"):
         client.upsert_records(dataset["id"], [good] * 501)
+    with pytest.raises(ValueError, match="at most 100"):
+        client.delete_records(dataset["id"], [str(uuid.uuid4())] * 101)
+    client.delete_records(dataset["id"], [])
+    client.delete_records(dataset["id"], [str(uuid.uuid4())])  # gone already
     body = {
         "username": f"u{uuid.uuid4().hex[:8]}",
         "first_name": "x",
@@ -126,13 +133,69 @@ def test_errors_name_what_happened(stack: Stack, client: ArgillaClient, dataset:
         outsider.get_dataset(dataset["id"])
 
 
-def test_a_server_away_is_tried_again_and_then_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr("labelwheel_argilla.client.time.sleep", waits.append)
-    with ArgillaClient(NOWHERE, "key") as away, pytest.raises(LabelingError, match=f"{NOWHERE} did not answer"):
+@pytest.mark.parametrize(("patience_seconds", "waits"), [(0, []), (1.0, [0.3, 0.6])])
+def test_a_server_away_is_tried_again_and_then_named(
+    monkeypatch: pytest.MonkeyPatch, patience_seconds: float, waits: list[float]
+) -> None:
+    waited: list[float] = []
+    sleep = time.sleep
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr("labelwheel_argilla.client.time.sleep", wait)
+    with (
+        ArgillaClient(NOWHERE, "key", patience_seconds=patience_seconds) as away,
+        pytest.raises(LabelingUnavailableError, match=f"{NOWHERE} did not answer"),
+    ):
         away.me()
-    assert waits == sorted(waits)
-    assert len(waits) == 3
+    assert waited == waits
+
+
+class Failing(BaseHTTPRequestHandler):
+    """Answers 500 to the first requests, and then as Argilla would."""
+
+    failures = 2
+    asked: ClassVar[list[tuple[str, str]]] = []
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.asked.append((self.command, self.headers["Accept-Encoding"]))
+        body = b'{"items": []}'
+        self.send_response(500 if len(self.asked) <= self.failures else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.do_PUT()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def failing() -> Iterator[str]:
+    Failing.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_internal_errors_are_tried_again_but_creations_and_bulk_writes_are_not(failing: str) -> None:
+    with ArgillaClient(failing, "key", patience_seconds=10) as argilla:
+        with pytest.raises(LabelingUnavailableError, match="answered 500 to PUT"):
+            argilla.upsert_records("d", [{"external_id": "one"}])  # looked for by the caller
+        assert Failing.asked == [("PUT", "identity")]
+        with pytest.raises(LabelingUnavailableError, match="answered 500 to POST"):
+            argilla.create_dataset({"name": "d"})  # would be made twice
+        Failing.asked.clear()
+        argilla.publish_dataset("d")
+        assert len(Failing.asked) == 3
 
 
 def test_a_connection_the_server_dropped_is_replaced(client: ArgillaClient) -> None:

@@ -72,24 +72,21 @@ def test_nobody_answered_twice_and_suggestions_are_not_labels(lake: Lake) -> Non
 def test_the_next_batch_carries_suggestions_except_for_the_blind_share(loop: Stack, lake: Lake) -> None:
     champion = demo.champion(loop)
     assert champion is not None
+    chosen = lake.read("selections", PROJECT, where=pl.col("model_version") == champion["model_version"])
     with loop.argilla() as argilla:
         (dataset,) = [d for d in argilla.get("/api/v1/me/datasets").json()["items"] if d["name"] == f"{PROJECT}-v1"]
-        by_model = {
+        by_batch = {
             "type": "terms",
-            "scope": {"entity": "metadata", "metadata_property": "model_version"},
-            "values": [champion["model_version"]],
+            "scope": {"entity": "metadata", "metadata_property": "batch"},
+            "values": chosen["batch_id"].unique().to_list(),
         }
         found = argilla.post(
             f"/api/v1/datasets/{dataset['id']}/records/search?include=suggestions&limit=500",
-            json={"filters": {"type": "and", "and": [by_model]}},
+            json={"filters": {"type": "and", "and": [by_batch]}},
         ).json()["items"]
     records = {item["record"]["external_id"]: item["record"]["suggestions"] for item in found}
     assert len(records) > 50
-    blind = dict(
-        lake.read("selections", PROJECT, where=pl.col("model_version") == champion["model_version"])
-        .select("record_id", "blind")
-        .iter_rows()
-    )
+    blind = dict(chosen.select("record_id", "blind").iter_rows())
     assert {record for record, suggestions in records.items() if not suggestions} == {r for r in blind if blind[r]}
 
 

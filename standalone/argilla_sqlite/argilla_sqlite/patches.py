@@ -36,10 +36,15 @@ class _UnsentEvent:
 
 
 _build_record_event = record_events.build_record_event
+_SUBSCRIBED = "argilla_sqlite subscribed events"
 
 
 async def _build_record_event_if_subscribed(db: AsyncSession, record_event: RecordEvent, record: Record) -> Any:
-    subscribed = any(record_event in webhook.events for webhook in await webhooks.list_enabled_webhooks(db))
+    # Asked once per session, which lives as long as a request: not for every record of a bulk write.
+    if _SUBSCRIBED not in db.info:
+        listening = await webhooks.list_enabled_webhooks(db)
+        db.info[_SUBSCRIBED] = {event for webhook in listening for event in webhook.events}
+    subscribed = record_event in db.info[_SUBSCRIBED]
     return await _build_record_event(db, record_event, record) if subscribed else _UnsentEvent()
 
 

@@ -178,7 +178,7 @@ def test_tables_without_record_ids_keep_their_order(lake: Lake):
 def test_the_same_rows_of_every_table_after_compaction(lake: Lake):
     kinds = {
         "text": "x", "string": "x", "int64": 1, "double": 0.5, "bool": True, "binary": b"\x00\xff",
-        "timestamp[us, tz=UTC]": NOW,
+        "timestamp[us, tz=UTC]": NOW, "list<item: float>": [0.5, 0.25],
     }  # fmt: skip
     for name, spec in TABLES.items():
         for number in range(4):

@@ -90,3 +90,11 @@ def test_a_server_that_is_away_is_not_mistaken_for_a_refusal():
 def test_secrets_are_not_in_repr(s3_config: StoreConfig):
     assert s3_config.secret_key
     assert s3_config.secret_key not in repr(s3_config)
+
+
+@pytest.mark.parametrize(
+    ("endpoint_url", "hashed"),
+    [(None, False), ("https://s3.example", False), ("http://127.0.0.1:8333", False), ("http://s3.example", True)],
+)
+def test_what_is_sent_is_hashed_for_its_signature_only_where_somebody_could_change_it(endpoint_url, hashed):
+    assert ("aws_unsigned_payload" not in StoreConfig(endpoint_url, "key", "secret").options()) is hashed

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from include.errors import StorageError
 from include.lake import Lake, StoreConfig, keys
@@ -39,6 +40,23 @@ def test_every_table_round_trips_a_typed_empty_frame_and_a_row(lake: Lake):
     row = lake.read("metrics", "p").row(0, named=True)
     assert row["measured_at"] == NOW
     assert row["value"] is None
+
+
+def test_a_table_of_an_earlier_release_is_read_and_gets_its_new_columns(lake: Lake):
+    spec = TABLES["predictions"]
+    older = pa.schema([field for field in spec.schema if field.name not in ("entropy", "probabilities")])
+    row = {"project": "p", "shard": "a", "record_id": "a1", "model_version": "m1"}
+    uri = lake.files.uri("tables/predictions")
+    made = DeltaTable.create(uri, older, partition_by=list(spec.partition_by), storage_options=lake.config.options())
+    write_deltalake(made, pa.Table.from_pylist([row], schema=older), mode="append")
+    before = lake.read("predictions", "p")
+    assert before.columns == spec.schema.names
+    assert before["probabilities"].to_list() == [None]
+    assert before["entropy"].dtype == pl.Float64
+    newer = {**row, "record_id": "a2", "entropy": 0.5, "probabilities": [0.25, 0.75]}
+    assert [lake.append("predictions", [newer], app_id="x/1").committed for _ in range(2)] == [True, False]
+    after = lake.read("predictions", "p", columns=["record_id", "entropy", "probabilities"]).sort("record_id")
+    assert after.rows() == [("a1", None, None), ("a2", 0.5, [0.25, 0.75])]
 
 
 def test_the_same_app_id_lands_once(lake: Lake):

@@ -111,6 +111,21 @@ def test_the_same_mix_raises_no_alarm(crowned: World):
     assert drift["why"].startswith("No drift: ")
 
 
+@pytest.mark.parametrize(("policy", "alarm", "n"), [("link", True, 240), ("keep", False, 90)])
+def test_a_wave_of_equal_mails_counts_though_the_champion_looked_at_one(
+    crowned: World, policy: str, alarm: bool, n: int
+):
+    fill(crowned, mixed(300), name="reference")
+    newest = fill(crowned, mixed(90), name="newest", at=LATER)
+    copy = {"revision": 1, "content_hash": crowned.hashes[newest[0]], "event_at": LATER, "ingested_at": LATER}
+    ids = [keys.record_id(crowned.project.name, f"copy {number}") for number in range(150)]
+    crowned.write("records", [{"record_id": one, **copy} for one in ids])
+    duplicates = crowned.project.duplicates.model_copy(update={"exact": policy})
+    project = crowned.project.model_copy(update={"duplicates": duplicates})
+    drift = measure_drift(project, crowned.lake, cycle="c1", now=NOW)
+    assert (drift["alarm"], drift["n"]) == (alarm, n)
+
+
 def test_the_newest_window_is_the_newest_by_event_time(crowned: World):
     fill(crowned, mixed(60), name="reference")
     fill(crowned, ["spam"] * 100, name="old news", at=LATER, event_at=FROZEN - timedelta(days=300))

@@ -1,65 +1,68 @@
-"""Priority sampling: sizes, known probabilities, and estimates that are unbiased because of them."""
+"""Coins are uniform and independent, and the smallest keys are found in any partitioning."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kstest
 
-from include.sampling.draw import margin_weights, priority_draw
+from include.lake.keys import record_id
+from include.sampling.draw import Least, coins, seed_bits
 
-weights_and_coins = st.integers(1, 60).flatmap(
-    lambda n: st.tuples(
-        st.lists(st.floats(1e-3, 1e3), min_size=n, max_size=n),
-        st.lists(st.floats(1e-6, 1 - 1e-6), min_size=n, max_size=n, unique=True),
-        st.integers(0, 70),
-    )
-)
+IDS = np.array([int(record_id("mails", str(number))[:16], 16) for number in range(20_000)], dtype=np.uint64)
+SEQUENCE = np.arange(20_000, dtype=np.uint64)  # the worst ids there could be
 
 
-@given(weights_and_coins)
+@pytest.mark.parametrize("ids", [IDS, SEQUENCE], ids=["hashes", "sequence"])
+@pytest.mark.parametrize("cycle", ["2026-11-23T06:00Z", "2026-11-24T06:00Z", 0, 1])
+def test_coins_are_uniform(ids: np.ndarray, cycle: object) -> None:
+    tossed = coins(ids, seed_bits(cycle))
+    assert tossed.min() > 0
+    assert tossed.max() < 1
+    assert np.unique(tossed).size == ids.size
+    assert kstest(tossed, "uniform").pvalue > 1e-4
+
+
+@pytest.mark.parametrize("ids", [IDS, SEQUENCE], ids=["hashes", "sequence"])
+def test_coins_of_different_seeds_have_nothing_in_common(ids: np.ndarray) -> None:
+    """Also of seeds that differ in one bit, and of one seed between neighbours: correlations, and pairs in a grid."""
+    seeds = [seed_bits("a"), seed_bits("a") ^ 1, seed_bits("a") ^ (1 << 63), seed_bits("b")]
+    tossed = np.stack([coins(ids, seed) for seed in seeds])
+    off_diagonal = np.corrcoef(tossed)[np.triu_indices(len(seeds), 1)]
+    assert np.abs(off_diagonal).max() < 5 / np.sqrt(ids.size)
+    pairs = [(tossed[0], tossed[other]) for other in range(1, len(seeds))] + [(tossed[0][:-1], tossed[0][1:])]
+    for one, other in pairs:
+        grid, _, _ = np.histogram2d(one, other, bins=10, range=[[0, 1], [0, 1]])
+        expected = one.size / 100
+        assert ((grid - expected) ** 2 / expected).sum() < 160  # chi-squared, 99 degrees of freedom: p = 1e-4
+
+
+def test_a_seed_depends_on_every_part() -> None:
+    seeds = [seed_bits("mails", "margin", 1), seed_bits("mails", "margin", 2), seed_bits("mails", "random", 1)]
+    assert len({*seeds, seed_bits("mail", "smargin", 1)}) == 4
+    assert all(0 <= seed < 2**64 for seed in seeds)
+
+
+keys = st.lists(st.floats(0, 1), min_size=1, max_size=60)
+
+
+@given(keys, st.integers(0, 70), st.data())
 @settings(deadline=None)
-def test_draws_the_size_asked_for_with_probabilities_in_range(case: tuple[list[float], list[float], int]) -> None:
-    weights, coins, size = np.array(case[0]), np.array(case[1]), case[2]
-    draw = priority_draw(weights, coins, size)
-    assert len(set(draw.chosen.tolist())) == min(size, weights.size)
-    assert ((draw.probability >= 0) & (draw.probability <= 1)).all()
-    if size >= weights.size:
-        assert (draw.probability == 1).all()
+def test_the_smallest_of_all_are_among_the_smallest_of_each_part(
+    values: list[float], count: int, data: st.DataObject
+) -> None:
+    """Keys may be equal: then ids decide."""
+    all_keys, ids = np.array(values), np.arange(len(values), dtype=np.uint64)[::-1]
+    part = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(values), max_size=len(values))))
+    pieces = [Least.of(all_keys[part == one], ids[part == one], count, part=one) for one in range(4)]
+    merged = Least.merge(pieces, count)
+    expected = sorted(zip(values, ids.tolist(), strict=True))[:count]
+    assert list(zip(merged.keys.tolist(), merged.ids.tolist(), strict=True)) == expected
+    for at, (key, one) in enumerate(expected):
+        inside = np.flatnonzero(part == merged.part[at])
+        assert (all_keys[inside[merged.position[at]]], ids[inside[merged.position[at]]]) == (key, one)
 
 
-@given(weights_and_coins, st.randoms(use_true_random=False))
-@settings(deadline=None)
-def test_order_of_candidates_does_not_matter(case: tuple[list[float], list[float], int], shuffler: object) -> None:
-    weights, coins, size = np.array(case[0]), np.array(case[1]), case[2]
-    order = np.arange(weights.size)
-    shuffler.shuffle(order)  # type: ignore[attr-defined]
-    straight, shuffled = priority_draw(weights, coins, size), priority_draw(weights[order], coins[order], size)
-    if np.unique(coins / weights).size == weights.size:
-        assert set(order[shuffled.chosen].tolist()) == set(straight.chosen.tolist())
-        assert straight.threshold == shuffled.threshold
-
-
-def test_weighted_sums_are_unbiased() -> None:
-    """Sum of value / pi over the sample estimates the population total: the point of knowing pi."""
-    generator = np.random.default_rng(7)
-    values = generator.exponential(1.0, 300)
-    weights = margin_weights(generator.random(300), 0.1)
-    totals = []
-    for _ in range(3000):
-        draw = priority_draw(weights, generator.uniform(1e-9, 1 - 1e-9, 300), 40)
-        totals.append((values[draw.chosen] / draw.probability[draw.chosen]).sum())
-    standard_error = np.std(totals) / np.sqrt(len(totals))
-    assert abs(np.mean(totals) - values.sum()) < 4 * standard_error
-
-
-def test_uncertain_records_are_drawn_more_often_but_none_is_excluded() -> None:
-    weights = margin_weights(np.array([0.0, 1.0]), 0.1)
-    assert weights[0] > 5 * weights[1] > 0
-
-
-@pytest.mark.parametrize(
-    ("weights", "coins"), [([0.0], [0.5]), ([np.inf], [0.5]), ([1.0], [0.0]), ([1.0], [1.0]), ([1.0, 1.0], [0.5])]
-)
-def test_refuses_weights_and_coins_without_meaning(weights: list[float], coins: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"weights|coins"):
-        priority_draw(np.array(weights), np.array(coins), 1)
+def test_nothing_of_nothing() -> None:
+    assert Least.merge([], 5).ids.size == 0
+    assert Least.of(np.empty(0), np.empty(0, np.uint64), 3, part=0).keys.size == 0

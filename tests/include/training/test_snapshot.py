@@ -8,12 +8,12 @@ import pytest
 
 from include.errors import ProjectError, TrainingError
 from include.lake import keys
+from include.lake.texts import record_text
 from include.training.snapshot import (
     current_labels,
     freeze_snapshot,
     load_snapshot,
     parquet_bytes,
-    record_text,
     snapshot_path,
 )
 from tests.include.training.world import START, World, mixed

@@ -11,7 +11,7 @@ from include.lake import Lake, Store
 from include.training import registry
 from include.training.gate import MAJORITY_CLASS
 from include.training.policy import should_retrain
-from include.training.score import score_candidates
+from include.training.score import plan_scoring, score_part
 from include.training.snapshot import freeze_snapshot, snapshot_path
 from include.training.steps import evaluate, promote, train
 from include.training.trainers import TextClassifier
@@ -182,7 +182,8 @@ def loop(project, lake, *, now):
     """The retrain and scoring steps as their DAGs run them."""
     if should_retrain(project, lake, now=now)["retrain"]:
         retrain(project, lake, now=now)
-    return score_candidates(project, lake, now=now)
+    counts = [score_part(project, lake, part, now=now) for part in plan_scoring(project, lake)["parts"]]
+    return {"scored": sum(one["scored"] for one in counts)}
 
 
 def contents(world: World):
