@@ -295,6 +295,13 @@ class Labeling(_Section):
     )
     min_submitted: int = Field(2, ge=1, le=10, description="submitted answers before a record is complete")
     agreement_floor: Share = Field(0.5, description="share of answers that must agree; at or below: adjudication")
+    aggregation: Literal["majority", "reliability"] = Field(
+        "majority",
+        description="how answers become a label; reliability: they count by how often each annotator turns out right",
+    )
+    posterior_floor: float = Field(
+        0.8, ge=0.5, lt=1.0, description="reliability: probability the label must have; below: adjudication"
+    )
 
     @field_validator("questions")
     @classmethod
@@ -311,6 +318,12 @@ class Labeling(_Section):
         if not first.required:
             raise ValueError(f"question {first.name!r} comes first, so it must be required: its answers are the labels")
         return value
+
+    @model_validator(mode="after")
+    def _reliability_needs_classes(self) -> Labeling:
+        if self.aggregation == "reliability" and self.questions[0].type != "label":
+            raise ValueError(f"aggregation 'reliability' needs a label question first, not {self.questions[0].type!r}")
+        return self
 
 
 class _ByColumn(_Section):

@@ -1,13 +1,16 @@
 """From answers to labels: the newest submitted answer of each person on the current content, by vote.
 
-A label question takes a strict majority. A span question keeps the spans that more than half of the people marked
-exactly. Nothing is decided silently: at or below the project's agreement floor, or without a majority, the label is
-``needs_adjudication`` and has no value.
+A label question takes a strict majority, or, where the project says ``aggregation: reliability``, the likeliest value
+under the model of annotators that all answers together support (``include.labeling.aggregation.choice``). A span
+question keeps the spans that more than half of the people marked exactly. Nothing is decided silently: at or below the
+project's agreement floor, without a majority, or below its posterior floor, the label is ``needs_adjudication`` and has
+no value.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ from typing import Any
 
 import polars as pl
 
+from include.labeling.aggregation.choice import choose
+from include.labeling.aggregation.votes import encode
 from include.labeling.agreement import (
     Agreement,
     Span,
@@ -28,6 +33,9 @@ from include.lake import Lake
 from include.lake.keys import canonical_json, digest, shard
 from include.project import Project, Question
 
+log = logging.getLogger(__name__)
+
+MAJORITY = "majority"
 FINAL, NEEDS_ADJUDICATION, RETRACTED = "final", "needs_adjudication", "retracted"
 
 LabelKey = tuple[str, str]  # record id, content hash
@@ -42,6 +50,7 @@ class Verdict:
     value_json: str | None
     agreement: float | None
     posterior: float | None
+    method: str = MAJORITY
 
 
 def update_labels(project: Project, lake: Lake, *, now: datetime) -> dict[str, Any]:
@@ -54,11 +63,9 @@ def update_labels(project: Project, lake: Lake, *, now: datetime) -> dict[str, A
     labels = _newest_labels(project, lake)
     counts: dict[str, Any] = dict.fromkeys((FINAL, NEEDS_ADJUDICATION, RETRACTED, "unchanged"), 0)
     rows = []
+    verdicts = _verdicts(project, answers)
     for key in sorted({*answers, *labels}):
-        given, before = answers.get(key, {}), labels.get(key)
-        verdict = None
-        if len(given) >= project.labeling.min_submitted:
-            verdict = decide(project.question, list(given.values()), project.labeling.agreement_floor)
+        given, before, verdict = answers.get(key, {}), labels.get(key), verdicts.get(key)
         if verdict is None and (before is None or before["status"] == RETRACTED):
             continue  # no label yet, or withdrawn already
         row = _row(project, key, given, verdict, before, now)
@@ -72,6 +79,37 @@ def update_labels(project: Project, lake: Lake, *, now: datetime) -> dict[str, A
     counts["agreement"] = None if agreement is None else agreement.value
     counts["agreement_n"] = 0 if agreement is None else agreement.n
     return counts
+
+
+def _verdicts(project: Project, answers: dict[LabelKey, Answers]) -> dict[LabelKey, Verdict]:
+    """The verdict of every record with enough answers."""
+    rules = project.labeling
+    enough = {key: given for key, given in answers.items() if len(given) >= rules.min_submitted}
+    if rules.aggregation == "reliability" and answers:
+        return {key: verdict for key, verdict in _by_reliability(project, answers).items() if key in enough}
+    return {key: decide(project.question, list(given.values()), rules.agreement_floor) for key, given in enough.items()}
+
+
+def _by_reliability(project: Project, answers: dict[LabelKey, Answers]) -> dict[LabelKey, Verdict]:
+    """All answers judged together: also those to records that wait for more say how reliable somebody is."""
+    classes = [canonical_json(name) for name in project.question.labels]
+    given = ((key, who, said) for key, by in sorted(answers.items()) for who, said in sorted(by.items()))
+    votes, names = encode(given, classes)
+    choice = choose(votes)
+    log.info("How answers were weighed: %s.", choice.why)
+    counts, verdicts = votes.counts(), {}
+    for item, key in enumerate(sorted(answers)):
+        best = int(choice.fit.posterior[item].argmax())
+        posterior, agreement = float(choice.fit.posterior[item, best]), float(counts[item, best] / counts[item].sum())
+        sure = posterior >= project.labeling.posterior_floor and agreement > project.labeling.agreement_floor
+        verdicts[key] = Verdict(
+            FINAL if sure else NEEDS_ADJUDICATION,
+            names.classes[best] if sure else None,
+            agreement,
+            posterior if sure else None,
+            choice.fit.method,
+        )
+    return verdicts
 
 
 def decide(question: Question, values: Sequence[str], floor: float) -> Verdict:
@@ -179,7 +217,7 @@ def _row(
         "revision": 1 if before is None else before["revision"] + 1,
         "value_json": verdict and verdict.value_json,
         "posterior": verdict and verdict.posterior,
-        "method": "majority",
+        "method": verdict.method if verdict else MAJORITY,
         "answers": len(answers),
         "agreement": verdict and verdict.agreement,
         "status": verdict.status if verdict else RETRACTED,

@@ -18,13 +18,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from include.lake import Lake
 from include.project import Project
-
-if TYPE_CHECKING:
-    pass
 
 LEAST_DAYS = 5  # days with answers; fewer are a beginning, not a speed
 WEEK_DAYS = 7

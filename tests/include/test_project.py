@@ -159,7 +159,7 @@ def test_the_published_schema_is_the_model() -> None:
     import json
 
     published = json.loads((Path(__file__).parents[2] / "docs" / "project-schema.json").read_text())
-    assert published == Project.model_json_schema(), "run: make schema"
+    assert published == Project.model_json_schema(), "write json.dumps(Project.model_json_schema(), indent=1) there"
 
 
 def test_the_shipped_projects_are_valid() -> None:
@@ -172,3 +172,10 @@ def test_reserved_metadata_is_what_push_adds() -> None:
     from include.project import RESERVED_METADATA
 
     assert set(OWN_METADATA) == RESERVED_METADATA
+
+
+def test_reliability_needs_classes(tmp_path: Path) -> None:
+    spans = GOOD.replace("type: label", "type: span, field: text")
+    with pytest.raises(ProjectError, match="aggregation 'reliability' needs a label question first"):
+        load_project(write(tmp_path, spans.replace("labeling:", "labeling:\n  aggregation: reliability")))
+    assert load_project(write(tmp_path, spans)).labeling.aggregation == "majority"

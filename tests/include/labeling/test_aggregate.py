@@ -215,3 +215,42 @@ def test_the_agreement_figure_is_measured_once_per_state_of_the_answers(journal:
     assert (row["name"], row["n"], row["slice"]) == ("agreement_alpha", 3, "all")
     assert row["value"] == counts["agreement"] == pytest.approx(1 - 5 * 2 / 18)
     assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_by_reliability_who_is_usually_right_decides(journal: Journal, make_project: Callable[..., Project]) -> None:
+    for number in range(40):  # ann and bob agree; cat says whatever
+        journal.record(f"known-{number}")
+        right, wrong = ("spam", "ham") if number % 2 else ("ham", "spam")
+        for annotator, value in (("ann", right), ("bob", right), ("cat", right if number % 4 < 2 else wrong)):
+            journal.answer(f"known-{number}", annotator, value)
+    journal.record("split")
+    journal.answer("split", "ann", "spam")
+    journal.answer("split", "cat", "ham")
+
+    def labeled(**rules: Any) -> tuple[str, str | None, str]:
+        journal.project = make_project(labeling={"agreement_floor": 0.4, **rules})
+        journal.update()
+        label = journal.label("split")
+        return label["status"], label["value_json"], label["method"]
+
+    assert labeled() == ("needs_adjudication", None, "majority")
+    status, value, method = labeled(aggregation="reliability")
+    assert (status, value) == ("final", '"spam"')
+    assert method in ("one_coin", "dawid_skene")
+    assert (journal.label("split")["posterior"] or 0.0) >= 0.8
+    assert labeled(aggregation="reliability", posterior_floor=0.9999)[:2] == ("needs_adjudication", None)
+    assert labeled(aggregation="reliability", agreement_floor=0.5)[:2] == ("needs_adjudication", None)
+    assert journal.label("known-1")["value_json"] == '"spam"'
+
+
+def test_by_reliability_a_record_waits_for_as_many_answers_as_ever(
+    journal: Journal, make_project: Callable[..., Project]
+) -> None:
+    journal.project = make_project(labeling={"aggregation": "reliability"})
+    assert journal.update()["final"] == 0
+    journal.record("one")
+    journal.answer("one", "ann", "spam")
+    assert journal.update()["final"] == 0
+    journal.answer("one", "bob", "spam")
+    assert journal.update()["final"] == 1
+    assert journal.label("one")["method"] == "majority", "too few answers to learn about anyone"
