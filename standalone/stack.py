@@ -106,8 +106,8 @@ class Stack:
         return S3Server(self.urls["s3"], credentials.s3_access_key_id, credentials.s3_secret_access_key)
 
     def s3(self) -> Any:
-        """A boto3 client for the S3 server."""
-        return self.s3_server.client()
+        """A boto3 client for the S3 server, patient enough for a restart of it."""
+        return self.s3_server.client(retries=8)
 
 
 def service_urls(ports: dict[str, int]) -> dict[str, str]:

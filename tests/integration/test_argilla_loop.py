@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -887,12 +888,13 @@ def test_a_server_that_stays_away_is_an_error_and_a_later_push_goes_on(
 def test_a_push_outlives_an_argilla_that_is_killed_again_and_again(
     bench: Bench, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at moments of a bulk write: at its start, while it is checked or stored, and about when it is answered."""
+    """Killed at moments of a bulk write: at its start, in the middle, and about when it is answered."""
     texts = {f"r{n}": f"text {n} " + "word " * 200 for n in range(2400)}
     bench.records(texts)
     batch_id = bench.plan(texts)
     ensure_dataset(bench.project, bench.service)
-    delays_seconds, killed, calls = [0.01, 0.4, 0.8], [], []
+    moments, killed, calls = [0.05, 0.5, 0.9], [], []  # as shares of the time that the first, undisturbed write took
+    undisturbed_seconds = 0.0
     write = bench.service.upsert_records
 
     def kill() -> None:
@@ -900,14 +902,23 @@ def test_a_push_outlives_an_argilla_that_is_killed_again_and_again(
         os.kill(killed[-1], signal.SIGKILL)
 
     def in_flight(dataset_id: str, records: Any) -> None:
+        nonlocal undisturbed_seconds
         calls.append(len(records))
-        if len(killed) < len(delays_seconds) and len(calls) % 2 == 0:
-            threading.Timer(delays_seconds[len(killed)], kill).start()
-        write(dataset_id, records)
+        timer = None
+        if len(calls) > 1 and len(killed) < len(moments):
+            timer = threading.Timer(moments[len(killed)] * undisturbed_seconds, kill)
+            timer.start()
+        began = time.monotonic()
+        try:
+            write(dataset_id, records)
+        finally:
+            undisturbed_seconds = undisturbed_seconds or time.monotonic() - began
+            if timer is not None:
+                timer.join()  # so that each write is killed at most once, and the three kills always happen
 
     monkeypatch.setattr(bench.service, "upsert_records", in_flight)
     assert bench.push(batch_id)["pushed"] == len(texts)
-    assert len(set(killed)) == len(delays_seconds)
+    assert len(set(killed)) == len(moments)
     stored = every_record(bench)
     assert len(stored) == len(texts)
     assert {one["external_id"] for one in stored} == set(bench.external_ids(*texts))
