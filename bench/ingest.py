@@ -3,8 +3,9 @@
 Ours does everything the ``ingest`` DAG does: parse, validate with ten expectations, quarantine the rows that fail,
 commit exactly once. Each side is a process of its own, in an environment of its own, on the same server and objects;
 imports and a warm-up come before the clock; every side may use all cores. Sides run in turn, and in reverse order every
-other round. What each side stored is read back and compared after every run. Then our peak memory for 10⁵, 10⁶ and 10⁷
-rows. Last line: JSON; a ratio is ours divided by the rival, in rows per second, the median over rounds.
+other round. What each side stored is read back and compared after every run. Then the peak memory of our largest
+process for 10⁵, 10⁶ and 10⁷ rows. Last line: JSON; a ratio is ours divided by the rival, in rows per second, the median
+over rounds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from types import FrameType
 from typing import Any
 
 from bench.support import mails
-from bench.support.arena import LAKE, LANDING, OURS, RIVALS, Arena, open_arena
+from bench.support.arena import LAKE, LANDING, OURS, OURS_AS_TASKS, RIVALS, Arena, open_arena
 from bench.support.environments import bench_folder
 
 ROWS = 1_000_000
@@ -123,7 +124,10 @@ def _median_ratio(ours: list[float], rival: list[float]) -> float:
 
 
 def memory(arena: Arena, sizes: list[int]) -> dict[str, Any]:
-    """Our peak memory for growing loads; beyond the rows at hand, the same rows under other ids."""
+    """The peak memory of our largest process for growing loads, one process for each batch.
+
+    Beyond the rows at hand, the same rows under other ids.
+    """
     peaks: dict[int, int] = {}
     for rows in sorted(sizes):
         prefix = f"memory_{rows}/"
@@ -131,8 +135,8 @@ def memory(arena: Arena, sizes: list[int]) -> dict[str, Any]:
         tags = tuple(f"m{number:02d}" for number in range(repeats))
         for tag in tags:
             arena.upload(prefix, mails.objects(bench_folder(), rows // repeats), tag=tag)
-        figures = arena.run(OURS, prefix, f"memory_{rows}")
-        arena.check(OURS, figures, f"memory_{rows}", rows, tags)
+        figures = arena.run(OURS_AS_TASKS, prefix, f"memory_{rows}")
+        arena.check(OURS_AS_TASKS, figures, f"memory_{rows}", rows, tags)
         arena.remove(LAKE, f"memory_{rows}")
         arena.remove(LANDING, prefix)
         peaks[rows] = figures["peak_memory_bytes"]

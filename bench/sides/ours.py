@@ -63,10 +63,13 @@ def main() -> None:
     job = Job.read()
     context = multiprocessing.get_context("spawn")
     workers = stages_at_once()
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        barrier = context.Manager().Barrier(workers)
-        for ready in [pool.submit(get_ready, job, worker, barrier) for worker in range(workers)]:
-            ready.result()
+    # Where memory is measured each batch has a process of its own, as every task has; imports are in the time then.
+    per_batch = bool(job.settings.get("process_per_batch"))
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1 if per_batch else None) as pool:
+        if not per_batch:
+            barrier = context.Manager().Barrier(workers)
+            for ready in [pool.submit(get_ready, job, worker, barrier) for worker in range(workers)]:
+                ready.result()
 
         def work(prefix: str, keys: list[str], output: str) -> dict[str, Any]:
             project, lake, landing = parts(job, prefix, output)
